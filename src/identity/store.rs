@@ -1,0 +1,206 @@
+//! The two copies on disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::record::{Memory, RECORD_BYTES, Record, Unreadable, decode, encode};
+
+const COPIES: [&str; 2] = ["identity.a", "identity.b"];
+
+/// What [`Identity::open`] found. Anything but `Found` and `Created` should be told to a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Both copies, in order.
+    Found,
+    /// Nothing: the first start in this folder.
+    Created,
+    /// One copy was missing or damaged and was written again from the other.
+    Repaired {
+        /// The file that was written again.
+        copy: PathBuf,
+    },
+    /// Both copies were damaged: this is a new instance. The damaged files were kept.
+    Replaced {
+        /// Where they are now.
+        kept: Vec<PathBuf>,
+    },
+}
+
+/// Why the identity cannot be read or kept. Fatal at the start; later the caller tries again when
+/// the disk does.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file system refuses.
+    #[error("{step} {}: {error}. dts needs a writable state folder", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        step: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Written by a newer dts. Nothing was changed.
+    #[error("{} was written by a newer dts (version {version}): start that one", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u8,
+    },
+    /// All 2³² epoch numbers are used up.
+    #[error("no epoch numbers are left: give this device a new name")]
+    Exhausted,
+}
+
+/// This installation. One process at a time may have it open (the buffer's lock sees to it).
+#[derive(Debug)]
+pub struct Identity {
+    dir: PathBuf,
+    record: Record,
+    generation: u64,
+    opened: Opened,
+}
+
+impl Identity {
+    /// Reads the identity in `dir`, which must exist, or makes one. Mends what can be mended.
+    pub fn open(dir: &Path, rng: &mut fastrand::Rng) -> Result<Self, IdentityError> {
+        let copies = [read(dir, COPIES[0])?, read(dir, COPIES[1])?];
+        let newest = copies.iter().filter_map(Copy::good).max_by_key(|(_, generation)| *generation).cloned();
+        let Some((record, generation)) = newest else { return Self::make(dir, &copies, rng) };
+        let mut this = Self { dir: dir.to_owned(), record, generation, opened: Opened::Found };
+        for (copy, name) in copies.iter().zip(COPIES) {
+            if copy.good() == Some(&(this.record.clone(), generation)) {
+                continue;
+            }
+            this.write(name, &encode(&this.record, generation))?;
+            // Older by one is how a cut between the two writes leaves it: nothing was lost.
+            if copy.good().is_none() {
+                this.opened = Opened::Repaired { copy: dir.join(name) };
+            }
+        }
+        Ok(this)
+    }
+
+    fn make(dir: &Path, copies: &[Copy; 2], rng: &mut fastrand::Rng) -> Result<Self, IdentityError> {
+        let mut kept = Vec::new();
+        for (copy, name) in copies.iter().zip(COPIES) {
+            if matches!(copy, Copy::Damaged) {
+                let (from, to) = (dir.join(name), dir.join(format!("{name}.bad-{:08x}", rng.u32(..))));
+                std::fs::rename(&from, &to).map_err(|error| IdentityError::Io {
+                    step: "set aside",
+                    path: from,
+                    error,
+                })?;
+                kept.push(to);
+            }
+        }
+        let record = Record { instance: rng.u64(1..), number: 0, memory: Memory::default() };
+        let opened = if kept.is_empty() { Opened::Created } else { Opened::Replaced { kept } };
+        let mut this = Self { dir: dir.to_owned(), record: record.clone(), generation: 0, opened };
+        this.keep(record)?;
+        Ok(this)
+    }
+
+    /// What `open` found.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// The installation's random id.
+    pub fn instance(&self) -> u64 {
+        self.record.instance
+    }
+
+    /// Number of the last epoch that was given out; 0 if none.
+    pub fn epoch_number(&self) -> u32 {
+        self.record.number
+    }
+
+    /// Gives out a new epoch: number in the upper half, one above the last and above `at_least` (the
+    /// greatest that the centre knows, 0 if it was not asked); randomness in the lower half. It is on
+    /// disk in both copies before this returns. After an error nothing was given out.
+    pub fn next_epoch(&mut self, at_least: u32, rng: &mut fastrand::Rng) -> Result<u64, IdentityError> {
+        let number = self.record.number.max(at_least).checked_add(1).ok_or(IdentityError::Exhausted)?;
+        self.keep(Record { number, ..self.record.clone() })?;
+        Ok(u64::from(number) << 32 | u64::from(rng.u32(..)))
+    }
+
+    /// What was last remembered.
+    pub fn memory(&self) -> &Memory {
+        &self.record.memory
+    }
+
+    /// Remembers it; writes only if it differs. `true` if it was written. Call it seldom (flash): when
+    /// a back-off grows or ends, once a day for the floor, at a stop.
+    pub fn remember(&mut self, memory: Memory) -> Result<bool, IdentityError> {
+        if memory == self.record.memory {
+            return Ok(false);
+        }
+        self.keep(Record { memory, ..self.record.clone() })?;
+        Ok(true)
+    }
+
+    fn keep(&mut self, record: Record) -> Result<(), IdentityError> {
+        let raw = encode(&record, self.generation + 1);
+        // One after the other: a cut leaves at least one of them whole.
+        for name in COPIES {
+            self.write(name, &raw)?;
+        }
+        self.generation += 1;
+        self.record = record;
+        Ok(())
+    }
+
+    fn write(&self, name: &str, raw: &[u8; RECORD_BYTES]) -> Result<(), IdentityError> {
+        let path = self.dir.join(name);
+        let is_new = !path.exists();
+        let write = || -> io::Result<()> {
+            let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+            file.write_all_at(raw, 0)?;
+            file.set_len(RECORD_BYTES as u64)?;
+            file.sync_all()?;
+            if is_new { File::open(&self.dir)?.sync_all() } else { Ok(()) }
+        };
+        write().map_err(|error| IdentityError::Io { step: "write", path, error })
+    }
+}
+
+/// What was found of a copy.
+enum Copy {
+    Good((Record, u64)),
+    Missing,
+    Damaged,
+}
+
+impl Copy {
+    fn good(&self) -> Option<&(Record, u64)> {
+        match self {
+            Self::Good(found) => Some(found),
+            Self::Missing | Self::Damaged => None,
+        }
+    }
+}
+
+fn read(dir: &Path, name: &str) -> Result<Copy, IdentityError> {
+    let path = dir.join(name);
+    let mut raw = Vec::with_capacity(RECORD_BYTES + 1);
+    let found = File::open(&path).and_then(|f| f.take(RECORD_BYTES as u64 + 1).read_to_end(&mut raw));
+    match found {
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Copy::Missing),
+        // A bad sector is damage; a wrong owner is not.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            log::warn!("{}: {error}", path.display());
+            return Ok(Copy::Damaged);
+        }
+        Err(error) => return Err(IdentityError::Io { step: "read", path, error }),
+    }
+    match decode(&raw) {
+        Ok(found) => Ok(Copy::Good(found)),
+        Err(Unreadable::Damaged) => Ok(Copy::Damaged),
+        Err(Unreadable::Newer(version)) => Err(IdentityError::Newer { path, version }),
+    }
+}
