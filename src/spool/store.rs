@@ -1,0 +1,559 @@
+//! The store: one connection, its lanes, and what happens when a transaction fails.
+//!
+//! Sync and without a clock: every call takes the time. A transaction that fails leaves the lanes as
+//! they were; what it failed of decides what follows (`Fault`): a full disk gets its reserve, a
+//! device error a new connection, a damaged file a new name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::error::{Fault, SpoolError};
+use super::folder::{DiskFolder, Folder};
+use super::lane::Lane;
+use super::meta::{self, LaneMeta, Position, StoreMeta};
+use super::options::{Class, LaneOptions, Options};
+use super::read::Tables;
+use super::schema::{self, FILE};
+use super::space::Space;
+use super::stored::MAX_LANES;
+use crate::runtime::Mono;
+
+/// Makes a new epoch whose number is at least the argument; durable before it returns.
+pub type Epochs = Box<dyn FnMut(u32) -> Result<u64, String> + Send>;
+
+/// What was found when the store was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    /// Where each source goes on.
+    pub positions: Vec<Position>,
+    /// New names of files that were damaged and set aside at this start.
+    pub quarantined: Vec<String>,
+    /// Names of all lanes, those that are only drained included.
+    pub lanes: Vec<Arc<str>>,
+    /// Whether the last run did not close the store.
+    pub unclean: bool,
+}
+
+impl Opened {
+    /// Where one source goes on, as [`crate::source::Outlet`] wants it.
+    #[allow(clippy::type_complexity, reason = "the outlet's own type")]
+    pub fn positions_of(&self, source: &str) -> Arc<[(Box<str>, Box<[u8]>)]> {
+        let own = self.positions.iter().filter(|(s, _, _)| **s == *source);
+        own.map(|(_, key, value)| (key.clone(), value.clone())).collect()
+    }
+}
+
+/// The sync core of the spool.
+pub struct Store {
+    pub(super) options: Options,
+    pub(super) folder: Box<dyn Folder>,
+    pub(super) epochs: Epochs,
+    pub(super) conn: Option<Connection>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) meta: StoreMeta,
+    /// Powered time at `since`.
+    elapsed: u64,
+    since: Mono,
+    pub(super) tables: Tables,
+    pub(super) space: Space,
+    down: Option<Down>,
+    /// Transactions in a row that the device failed, though the file could be opened again.
+    io_errors: u32,
+    /// Whether `synchronous` is FULL now.
+    full_sync: bool,
+    pub(super) link_up: bool,
+    /// Names given to damaged files since the start.
+    pub(super) quarantined: Vec<String>,
+    /// Grows when space was freed: who waits at a full lane may try again.
+    pub(super) freed: u64,
+    /// Since when acknowledged batches wait to be deleted.
+    pub(super) acked_since: Option<Mono>,
+    pub(super) next_check: Mono,
+}
+
+/// No connection: the last one failed, and so did opening another.
+#[derive(Debug)]
+struct Down {
+    reason: String,
+    retry_at: Mono,
+    tries: u32,
+}
+
+/// The lanes' counters as they were before a transaction.
+struct Saved {
+    metas: Vec<LaneMeta>,
+    txn: u64,
+}
+
+/// Device errors in a row after which the file is given up, if it can be opened at all.
+const IO_ERRORS: u32 = 4;
+/// Longest and shortest pause between two tries to open a file that does not work.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("dir", &self.options.dir).field("lanes", &self.lanes.len()).finish()
+    }
+}
+
+impl Store {
+    /// Opens the spool in `options.dir`, or makes it. O(1) in the backlog. A damaged file is set
+    /// aside and what can be read of it salvaged.
+    pub fn open(options: Options, epochs: Epochs, now: Mono) -> Result<(Self, Opened), SpoolError> {
+        let folder = Box::new(DiskFolder::new(&options.dir));
+        Self::open_in(options, folder, epochs, now)
+    }
+
+    /// As [`Self::open`], in another folder than the file system's.
+    pub fn open_in(
+        options: Options,
+        mut folder: Box<dyn Folder>,
+        epochs: Epochs,
+        now: Mono,
+    ) -> Result<(Self, Opened), SpoolError> {
+        folder.lock()?;
+        let mut store = Self {
+            options,
+            folder,
+            epochs,
+            conn: None,
+            lanes: Vec::new(),
+            meta: StoreMeta::default(),
+            elapsed: 0,
+            since: now,
+            tables: Tables::default(),
+            space: Space::default(),
+            down: None,
+            io_errors: 0,
+            full_sync: true,
+            link_up: false,
+            quarantined: Vec::new(),
+            freed: 0,
+            acked_since: None,
+            next_check: now,
+        };
+        let opened = store.start(now)?;
+        Ok((store, opened))
+    }
+
+    fn start(&mut self, now: Mono) -> Result<Opened, SpoolError> {
+        self.finish_quarantine();
+        let loaded = self.load(now).and_then(|()| self.positions());
+        let positions = match loaded {
+            Ok(positions) => positions,
+            Err(Fault::Corrupt(what)) => {
+                self.conn = None;
+                self.lanes.clear();
+                self.quarantine(now, &what).map_err(Fault::public)?;
+                self.positions().map_err(Fault::public)?
+            }
+            // A disk that is full right now cannot even be opened for writing without its reserve.
+            Err(Fault::Full) => {
+                self.conn = None;
+                self.space.release(&*self.folder);
+                self.lanes.clear();
+                self.load(now).and_then(|()| self.positions()).map_err(Fault::public)?
+            }
+            Err(fault) => return Err(fault.public()),
+        };
+        let unclean = self.meta.txn > 0 && !self.meta.clean;
+        self.begin(now, unclean)?;
+        self.space.reserve(&*self.folder, self.options.reserve_bytes, now);
+        Ok(Opened {
+            positions,
+            quarantined: self.quarantined.clone(),
+            lanes: self.lanes.iter().map(|l| l.name().clone()).collect(),
+            unclean,
+        })
+    }
+
+    /// Opens the file and reads its counters.
+    fn load(&mut self, now: Mono) -> Result<(), Fault> {
+        let conn = self.connect()?;
+        self.meta = meta::get_json(&conn, "store")?.unwrap_or_default();
+        self.elapsed = self.meta.elapsed_us;
+        // In the same boot the clock ran on; in another one at least since its start.
+        let since = if self.meta.boot == self.options.boot && now.0 >= self.meta.mono_us {
+            self.meta.mono_us
+        } else {
+            0
+        };
+        self.elapsed = self.elapsed.saturating_add(now.0 - since);
+        self.since = now;
+        for name in meta::lanes(&conn)? {
+            let Some(found) = meta::get_json::<LaneMeta>(&conn, &format!("lane/{name}"))? else {
+                return Err(Fault::corrupt("a lane's name is damaged"));
+            };
+            let options = self.options.lanes.iter().find(|o| *o.name == *name).cloned();
+            let configured = options.is_some();
+            let options = options.unwrap_or_else(|| LaneOptions::new(&name, Class::Fsync));
+            let mut lane = Lane::new(options, configured, found.clone());
+            lane.written = Some(found);
+            self.lanes.push(lane);
+        }
+        self.tables.forget_disk();
+        self.tables.load(&conn, &self.lanes)?;
+        self.conn = Some(conn);
+        Ok(())
+    }
+
+    /// A new connection to the file, able to be read by this code.
+    fn connect(&mut self) -> Result<Connection, Fault> {
+        let (conn, _) = schema::connect(&*self.folder, FILE, self.options.vfs.as_deref())?;
+        schema::check_reader(&conn, &*self.folder)?;
+        self.full_sync = true;
+        Ok(conn)
+    }
+
+    fn positions(&self) -> Result<Vec<Position>, Fault> {
+        self.conn.as_ref().map_or_else(|| Ok(Vec::new()), meta::positions)
+    }
+
+    /// Brings the lanes into line with the config, and starts their epochs.
+    fn begin(&mut self, now: Mono, unclean: bool) -> Result<(), SpoolError> {
+        // A lane that is no longer configured and holds nothing is forgotten.
+        let gone: Vec<Arc<str>> = self
+            .lanes
+            .iter()
+            .filter(|l| !l.configured && l.meta.batches == 0 && l.meta.kept_batches == 0)
+            .map(|l| l.name().clone())
+            .collect();
+        self.lanes.retain(|l| !gone.contains(l.name()));
+        for options in self.options.lanes.clone() {
+            if self.lanes.iter().all(|l| *l.name() != options.name) {
+                let no = self.free_number().ok_or_else(|| SpoolError::Damaged("too many lanes".into()))?;
+                let meta = LaneMeta { no, next_n: 1, ..LaneMeta::default() };
+                self.lanes.push(Lane::new(options, true, meta));
+            }
+        }
+        self.lanes.sort_by_key(|l| l.meta.no);
+        let mut losses = Vec::new();
+        for i in 0..self.lanes.len() {
+            let lane = &mut self.lanes[i];
+            if unclean {
+                losses.extend(lane.power_loss().map(|lost| (i, lost)));
+            }
+            let fresh = lane.meta.eras.is_empty();
+            if fresh || (lane.configured && lane.options.class == Class::Ram) {
+                let epoch = (self.epochs)(0).map_err(SpoolError::Epoch)?;
+                self.lanes[i].meta.begin_era(epoch);
+            }
+        }
+        let begun = self.transact(now, true, |store, conn| {
+            for name in &gone {
+                conn.execute("DELETE FROM meta WHERE key = ?1", [format!("lane/{name}")])?;
+            }
+            for (lane, lost) in &losses {
+                store.lose(conn, now, *lane, lost)?;
+            }
+            Ok(())
+        });
+        match begun {
+            Ok(()) => {}
+            // Nothing can be stored now, but what is there can be read; tried again with each transaction.
+            Err(Fault::Full) if losses.is_empty() => {}
+            Err(fault) => return Err(fault.public()),
+        }
+        for (_, lost) in &losses {
+            log::error!(
+                "power was lost: up to {} rows of epoch {:016x} were in memory only; reported upstream",
+                lost.rows,
+                lost.epoch
+            );
+        }
+        Ok(())
+    }
+
+    /// A number that no lane in the file has; that of a forgotten one will do, none of its batches is
+    /// left.
+    pub(super) fn free_number(&self) -> Option<u16> {
+        (1..=MAX_LANES).find(|&no| self.lanes.iter().all(|l| l.meta.no != no))
+    }
+
+    /// Powered time in µs, carried over restarts.
+    pub(super) fn elapsed(&self, now: Mono) -> u64 {
+        self.elapsed.saturating_add(now.0.saturating_sub(self.since.0))
+    }
+
+    pub(super) fn lane_index(&self, name: &str) -> Option<usize> {
+        self.lanes.iter().position(|l| **l.name() == *name)
+    }
+
+    pub(super) fn find_lane(&self, name: &str) -> Result<usize, SpoolError> {
+        self.lane_index(name).ok_or_else(|| SpoolError::NoLane(name.into()))
+    }
+
+    fn snapshot(&self) -> Saved {
+        Saved { metas: self.lanes.iter().map(|l| l.meta.clone()).collect(), txn: self.meta.txn }
+    }
+
+    fn restore(&mut self, saved: Saved) {
+        for (lane, meta) in self.lanes.iter_mut().zip(saved.metas) {
+            lane.meta = meta;
+            lane.tail = None;
+        }
+        self.meta.txn = saved.txn;
+        self.tables.forget_disk();
+    }
+
+    /// Runs `body` in one transaction with the counters. `durable`: on disk when it returns, else
+    /// when the next durable one does. `body` may run twice, and must change nothing of the store but
+    /// the lanes' `meta`.
+    pub(super) fn transact<T>(
+        &mut self,
+        now: Mono,
+        durable: bool,
+        mut body: impl FnMut(&mut Self, &Connection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut again = true;
+        loop {
+            let conn = self.usable(now)?;
+            let saved = self.snapshot();
+            let mut value = None;
+            let fault = match self.attempt(&conn, now, durable, &mut body, &mut value) {
+                Ok(()) => {
+                    self.io_errors = 0;
+                    self.conn = Some(conn);
+                    self.after_commit(now);
+                    return value.ok_or_else(|| Fault::Io("no result".into()));
+                }
+                Err(fault) => fault,
+            };
+            match fault {
+                Fault::Full => {
+                    roll_back(&conn);
+                    self.restore(saved);
+                    self.conn = Some(conn);
+                    self.ran_full(now);
+                    if !again {
+                        return Err(Fault::Full);
+                    }
+                }
+                Fault::Other(e) => {
+                    roll_back(&conn);
+                    self.restore(saved);
+                    self.conn = Some(conn);
+                    return Err(Fault::Other(e));
+                }
+                Fault::Io(e) => {
+                    drop(conn);
+                    let attempted = self.meta.txn;
+                    let after = self.snapshot();
+                    self.restore(saved);
+                    crate::telemetry::count("dts_spool_io_errors_total", &[], 1);
+                    self.io_errors += 1;
+                    if self.io_errors > IO_ERRORS {
+                        // It opens, and still does not work: what can be read of it goes elsewhere.
+                        self.io_errors = 0;
+                        self.quarantine(now, &e)?;
+                        return Err(Fault::Io(e));
+                    }
+                    log::error!("buffer: {e}; opening the file anew");
+                    match (self.reopen(now), value) {
+                        // The commit failed, and yet it is there.
+                        (Some(txn), Some(value)) if txn == attempted => {
+                            self.restore(after);
+                            self.mark_written();
+                            return Ok(value);
+                        }
+                        _ => return Err(Fault::Io(e)),
+                    }
+                }
+                Fault::Corrupt(e) => {
+                    drop(conn);
+                    self.restore(saved);
+                    self.quarantine(now, &e)?;
+                    if !again {
+                        return Err(Fault::Io(e));
+                    }
+                }
+            }
+            again = false;
+        }
+    }
+
+    fn attempt<T>(
+        &mut self,
+        conn: &Connection,
+        now: Mono,
+        durable: bool,
+        body: &mut impl FnMut(&mut Self, &Connection) -> Result<T, Fault>,
+        value: &mut Option<T>,
+    ) -> Result<(), Fault> {
+        if durable != self.full_sync {
+            conn.execute_batch(if durable {
+                "PRAGMA synchronous = FULL"
+            } else {
+                "PRAGMA synchronous = NORMAL"
+            })?;
+            self.full_sync = durable;
+        }
+        self.tables.load(conn, &self.lanes)?;
+        conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.settle_acked(conn, now)?;
+        let done = body(self, conn)?;
+        self.write_metas(conn, now, false)?;
+        *value = Some(done);
+        conn.prepare_cached("COMMIT")?.execute([])?;
+        self.mark_written();
+        Ok(())
+    }
+
+    /// Writes the counters that changed.
+    pub(super) fn write_metas(&mut self, conn: &Connection, now: Mono, clean: bool) -> Result<(), Fault> {
+        self.meta.txn += 1;
+        let store = StoreMeta {
+            elapsed_us: self.elapsed(now),
+            mono_us: now.0,
+            boot: self.options.boot,
+            clean,
+            ..self.meta
+        };
+        meta::put_json(conn, "store", &store)?;
+        for lane in &mut self.lanes {
+            lane.set_volatile();
+            if clean {
+                lane.meta.handed = lane.handed;
+            } else {
+                lane.set_handed();
+            }
+            if lane.written.as_ref() != Some(&lane.meta) {
+                meta::put_json(conn, &format!("lane/{}", lane.options.name), &lane.meta)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn mark_written(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::committed);
+        self.acked_since = None;
+    }
+
+    /// Pages of the log at which it is copied back. When the disk becomes full, the file must grow by what is in
+    /// the log and not in the file before the log can be written anew: the reserve must hold that.
+    fn wal_pages(&self) -> i64 {
+        let half = self.options.reserve_bytes / 2 / 4096;
+        i64::try_from(half).unwrap_or(i64::MAX).clamp(schema::LEAST_WAL_PAGES, schema::WAL_PAGES)
+    }
+
+    /// Copies the log back when it is long enough.
+    fn after_commit(&mut self, now: Mono) {
+        let Some(conn) = self.conn.take() else { return };
+        let done = schema::checkpoint(&conn, "NOOP").and_then(|frames| {
+            if frames < self.wal_pages() { Ok(frames) } else { schema::checkpoint(&conn, "PASSIVE") }
+        });
+        match done {
+            Ok(_) => self.conn = Some(conn),
+            Err(Fault::Full) => {
+                self.conn = Some(conn);
+                self.ran_full(now);
+            }
+            Err(Fault::Corrupt(e)) => {
+                drop(conn);
+                self.quarantine_or_wait(now, &e);
+            }
+            Err(fault) => {
+                drop(conn);
+                log::error!("buffer: checkpoint: {}; opening the file anew", fault.public());
+                let _ = self.reopen(now);
+            }
+        }
+    }
+
+    /// The connection, opened anew if the last one failed and it is time to try.
+    pub(super) fn usable(&mut self, now: Mono) -> Result<Connection, Fault> {
+        if let Some(conn) = self.conn.take() {
+            return Ok(conn);
+        }
+        if let Some(down) = &self.down
+            && now < down.retry_at
+        {
+            return Err(Fault::Io(down.reason.clone()));
+        }
+        let _ = self.reopen(now);
+        match (self.conn.take(), &self.down) {
+            (Some(conn), _) => Ok(conn),
+            (None, Some(down)) => Err(Fault::Io(down.reason.clone())),
+            (None, None) => Err(Fault::Io("no connection".into())),
+        }
+    }
+
+    /// Opens the file anew after a device error and makes sure that what can be read is on disk: the
+    /// whole log is copied back and synced, since a failed fsync may have marked pages clean that never
+    /// were written. Returns the number of the last transaction in the file; `None` if it is another
+    /// file now, or none.
+    pub(super) fn reopen(&mut self, now: Mono) -> Option<u64> {
+        let opened = self.connect().and_then(|conn| {
+            schema::checkpoint(&conn, "TRUNCATE")?;
+            let found: StoreMeta = meta::get_json(&conn, "store")?.unwrap_or_default();
+            self.tables.forget_disk();
+            Ok((conn, found.txn))
+        });
+        match opened {
+            // Transactions that were acknowledged are gone: the disk lied.
+            Ok((conn, txn)) if txn < self.meta.txn => {
+                drop(conn);
+                let what = format!("transactions {} to {} are missing", txn + 1, self.meta.txn);
+                self.quarantine_or_wait(now, &what)
+            }
+            Ok((conn, txn)) => {
+                self.down = None;
+                self.conn = Some(conn);
+                Some(txn)
+            }
+            Err(Fault::Corrupt(e)) => self.quarantine_or_wait(now, &e),
+            Err(fault) => {
+                self.go_down(now, &fault.public().to_string());
+                None
+            }
+        }
+    }
+
+    fn quarantine_or_wait(&mut self, now: Mono, what: &str) -> Option<u64> {
+        if let Err(fault) = self.quarantine(now, what) {
+            log::debug!("buffer: {}", fault.public());
+        }
+        None
+    }
+
+    /// There is no connection, and for a while none is tried.
+    pub(super) fn go_down(&mut self, now: Mono, reason: &str) {
+        let tries = self.down.as_ref().map_or(0, |d| d.tries);
+        let pause = RETRY.0.saturating_mul(1 << tries.min(10)).min(RETRY.1);
+        log::error!("buffer: {reason}; next try in {pause:?}");
+        self.down = Some(Down { reason: reason.into(), retry_at: now + pause, tries: tries + 1 });
+        self.conn = None;
+    }
+
+    /// A connection was made another way.
+    pub(super) fn reconnected(&mut self) {
+        self.down = None;
+        self.full_sync = true;
+    }
+
+    /// When there is no connection: when opening one is tried again.
+    pub(super) fn retry_at(&self) -> Option<Mono> {
+        self.down.as_ref().map(|d| d.retry_at)
+    }
+
+    /// Writes everything, marks the file clean and closes it.
+    pub fn close(mut self, now: Mono) -> Result<(), SpoolError> {
+        self.flush_all(now, true).map_err(Fault::public)?;
+        let conn = self.usable(now).map_err(Fault::public)?;
+        let closed = conn
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(Fault::from)
+            .and_then(|()| self.write_metas(&conn, now, true))
+            .and_then(|()| Ok(conn.execute_batch("COMMIT")?))
+            .and_then(|()| schema::checkpoint(&conn, "TRUNCATE"));
+        closed.map(|_| ()).map_err(Fault::public)
+    }
+}
+
+fn roll_back(conn: &Connection) {
+    if !conn.is_autocommit() && conn.execute_batch("ROLLBACK").is_err() {
+        log::debug!("buffer: nothing to roll back");
+    }
+}

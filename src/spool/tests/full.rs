@@ -1,0 +1,101 @@
+//! A disk that is full: SQLite's own limit of pages stands in for it.
+
+use super::*;
+use crate::source::Refused;
+
+/// Nothing can grow any more.
+pub(super) fn fill_disk(store: &Store) {
+    let conn = store.conn.as_ref().unwrap();
+    let pages: i64 = conn.pragma_query_value(None, "page_count", |r| r.get(0)).unwrap();
+    conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+}
+
+/// There is room again.
+pub(super) fn empty_disk(store: &Store) {
+    let conn = store.conn.as_ref().unwrap();
+    conn.pragma_update_and_check(None, "max_page_count", 1 << 30, |_| Ok(())).unwrap();
+}
+
+fn store_until_full(store: &mut Store, from: u64) -> u64 {
+    for i in from..from + 1000 {
+        let verdict = store.append(at(i), &[("data".into(), batch_of("app", i..i + 1, 10_000))]).remove(0);
+        match verdict {
+            Ok(()) => {}
+            Err(Refused::Busy(_)) => return i,
+            Err(e) => panic!("{e}"),
+        }
+    }
+    panic!("never full")
+}
+
+#[test]
+fn a_full_disk_deletes_stores_what_fits_and_is_well_again() {
+    let dir = TempDir::new();
+    let n = number();
+    let (mut store, _) = Store::open(options(&dir, vec![lane(Class::Fsync)]), epochs(&n), at(0)).unwrap();
+    assert_eq!(std::fs::metadata(dir.path().join("reserve")).unwrap().len(), 64 << 10);
+    for i in 0..50 {
+        put(&mut store, at(i), batch_of("app", i..i + 1, 10_000));
+    }
+    fill_disk(&store);
+    let next = store_until_full(&mut store, 50);
+    assert!(store.stats(at(60)).disk_full);
+    assert!(!dir.path().join("reserve").exists(), "the reserve is given back");
+    // It deletes, and what was deleted makes room.
+    let some = store.read(at(61), "data", None, 300_000).unwrap();
+    assert!(some.len() >= 25);
+    ack_all(&mut store, at(62), "data", &some);
+    store.delete_acked(at(62));
+    put(&mut store, at(63), batch_of("app", next..next + 1, 10_000));
+    let next = store_until_full(&mut store, next + 1);
+    // There is room again: within the time of a look, all is as before.
+    empty_disk(&store);
+    store.tick(at(20_000));
+    assert!(!store.stats(at(20_000)).disk_full);
+    assert!(dir.path().join("reserve").exists());
+    for i in next..next + 50 {
+        put(&mut store, at(20_001), batch_of("app", i..i + 1, 10_000));
+    }
+    let seen: Vec<u64> = [decode(&some).numbers(), drain(&mut store, at(20_002)).numbers()].concat();
+    assert_eq!(seen, (0..next + 50).collect::<Vec<_>>(), "nothing was lost, nothing refused was stored");
+}
+
+#[test]
+fn a_full_disk_follows_the_policy() {
+    let dir = TempDir::new();
+    let n = number();
+    let l = LaneOptions { policy: Policy::DropOldest, ..lane(Class::Fsync) };
+    let (mut store, _) = Store::open(options(&dir, vec![l.clone()]), epochs(&n), at(0)).unwrap();
+    for i in 0..50 {
+        put(&mut store, at(i), batch_of("app", i..i + 1, 10_000));
+    }
+    fill_disk(&store);
+    for i in 50..200 {
+        put(&mut store, at(i), batch_of("app", i..i + 1, 10_000));
+    }
+    let crashed = dir.crash();
+    let (mut store, _) = Store::open(options(&crashed, vec![l]), epochs(&n), at(300)).unwrap();
+    let seen = drain(&mut store, at(301));
+    assert_eq!(seen.numbers().last(), Some(&199));
+    let lost: u64 = seen.losses.iter().map(|l| l.rows).sum();
+    assert_eq!(seen.rows.len() as u64 + lost, 200);
+    assert!(lost > 100);
+}
+
+#[test]
+fn an_emptied_file_is_rebuilt() {
+    let dir = TempDir::new();
+    let (mut store, _) =
+        Store::open(options(&dir, vec![lane(Class::Fsync)]), epochs(&number()), at(0)).unwrap();
+    for i in 0..200u64 {
+        put(&mut store, at(i), batch_of("app", i..i + 1, 100_000));
+    }
+    store.tick(at(10_000));
+    assert!(store.stats(at(300)).file_bytes > 15 << 20);
+    drain(&mut store, at(400));
+    put(&mut store, at(500), batch(200..201));
+    store.tick(at(30_000));
+    let stats = store.stats(at(30_000));
+    assert!(stats.file_bytes + stats.wal_bytes < 1 << 20, "{stats:?}");
+    assert_eq!(drain(&mut store, at(30_001)).numbers(), [200]);
+}

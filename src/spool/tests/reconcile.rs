@@ -1,0 +1,141 @@
+//! The centre's word, believed where it fits.
+
+use super::*;
+
+fn view(marks: &[(u64, u64, u32)], epoch_number: u32) -> CentreView {
+    CentreView { marks: marks.to_vec(), epoch_number, ..CentreView::default() }
+}
+
+/// Twenty rows in batches of their own.
+fn filled(dir: &TempDir, n: &Arc<AtomicU32>, lane: LaneOptions) -> (Store, Vec<StoredBatch>) {
+    let (mut store, _) = Store::open(options(dir, vec![lane]), epochs(n), at(0)).unwrap();
+    for i in 0..20 {
+        put(&mut store, at(i), batch_of("app", i..i + 1, 4000));
+    }
+    let batches = read_all(&mut store, at(30), "data");
+    assert_eq!(batches.len(), 20);
+    (store, batches)
+}
+
+#[test]
+fn what_is_durable_there_is_dropped() {
+    let dir = TempDir::new();
+    let (mut store, b) = filled(&dir, &number(), lane(Class::Fsync));
+    let done = store.reconcile(at(40), "data", &view(&[(b[0].epoch, 7, b[6].crc)], 1)).unwrap();
+    assert_eq!(done, Reconciled { dropped_rows: 7, ..Reconciled::default() });
+    let batches = read_all(&mut store, at(41), "data");
+    assert_eq!(decode(&batches).numbers(), (7..20).collect::<Vec<_>>());
+    assert_eq!(batches[0].base, 8);
+    // Again the same: nothing to do. A crc that nobody knows: neither.
+    let done = store.reconcile(at(42), "data", &view(&[(b[0].epoch, 7, 99)], 1)).unwrap();
+    assert_eq!(done, Reconciled::default());
+}
+
+#[test]
+fn a_mark_beyond_what_was_issued_is_a_fork() {
+    let dir = TempDir::new();
+    let n = number();
+    let (mut store, b) = filled(&dir, &n, lane(Class::Fsync));
+    let done = store.reconcile(at(40), "data", &view(&[(b[0].epoch, 21, 0)], 5)).unwrap();
+    assert_eq!(done.forked, [b[0].epoch]);
+    assert_eq!((done.dropped_rows, done.restamped.len()), (0, 1));
+    put(&mut store, at(41), batch(20..21));
+    let batches = read_all(&mut store, at(42), "data");
+    let seen = decode(&batches);
+    assert_eq!(seen.numbers(), (0..21).collect::<Vec<_>>(), "all of it goes out again");
+    assert!(seen.rows.iter().all(|r| r.0 >> 32 == 6), "under a number above the centre's");
+    assert_eq!(seen.rows.iter().map(|r| r.1).collect::<Vec<_>>(), (1..22).collect::<Vec<_>>());
+    // The new name survives a restart.
+    let crashed = dir.crash();
+    let (mut store, _) =
+        Store::open(options(&crashed, vec![lane(Class::Fsync)]), epochs(&n), at(50)).unwrap();
+    assert_eq!(drain(&mut store, at(51)), seen);
+}
+
+#[test]
+fn another_body_under_one_number_is_a_fork() {
+    let dir = TempDir::new();
+    let (mut store, b) = filled(&dir, &number(), lane(Class::Fsync));
+    let done = store.reconcile(at(40), "data", &view(&[(b[0].epoch, 7, b[6].crc ^ 1)], 1)).unwrap();
+    assert_eq!((done.forked.len(), done.dropped_rows), (1, 0));
+    assert_eq!(drain(&mut store, at(41)).rows.len(), 20);
+}
+
+#[test]
+fn an_epoch_that_the_centre_never_saw_stays_above_what_it_knows() {
+    let dir = TempDir::new();
+    let (mut store, b) = filled(&dir, &number(), lane(Class::Fsync));
+    let done = store.reconcile(at(40), "data", &view(&[], 1)).unwrap();
+    assert_eq!(done, Reconciled::default(), "its number is not below");
+    let done = store.reconcile(at(40), "data", &view(&[(77 << 32, 5, 0)], 77)).unwrap();
+    assert_eq!(done.restamped.len(), 1);
+    assert_eq!(done.restamped[0].0, b[0].epoch);
+    let seen = drain(&mut store, at(41));
+    assert!(seen.rows.iter().all(|r| r.0 >> 32 == 78));
+    assert_eq!(seen.rows.len(), 20);
+}
+
+#[test]
+fn later_epochs_stay_above_a_renamed_one() {
+    let dir = TempDir::new();
+    let n = number();
+    let (mut store, _) = Store::open(options(&dir, vec![lane(Class::Ram)]), epochs(&n), at(0)).unwrap();
+    put(&mut store, at(1), batch(0..3));
+    store.close(at(2)).unwrap();
+    let (mut store, _) = Store::open(options(&dir, vec![lane(Class::Ram)]), epochs(&n), at(3)).unwrap();
+    put(&mut store, at(4), batch(3..6));
+    let seen = decode(&read_all(&mut store, at(5), "data"));
+    let (one, two) = (seen.rows[0].0, seen.rows[5].0);
+    assert!(one < two);
+    // A fork of the first, while the second fits.
+    let done =
+        store.reconcile(at(6), "data", &view(&[(one, 99, 0), (two, 1, 0)], (two >> 32) as u32)).unwrap();
+    assert_eq!(done.forked, [one, two], "a mark within a batch does not fit either");
+    let seen = decode(&read_all(&mut store, at(7), "data"));
+    assert_eq!(seen.numbers(), [0, 1, 2, 3, 4, 5]);
+    let epochs: Vec<u64> = seen.rows.iter().map(|r| r.0).collect();
+    assert!(
+        epochs.windows(2).all(|w| w[0] <= w[1]) && epochs[0] > two && epochs[0] < epochs[5],
+        "{epochs:x?}"
+    );
+}
+
+#[test]
+fn memory_is_reconciled_too() {
+    let dir = TempDir::new();
+    let (mut store, _) =
+        Store::open(options(&dir, vec![lane(Class::Ram)]), epochs(&number()), at(0)).unwrap();
+    store.link_up(at(0), true);
+    put(&mut store, at(1), batch(0..3));
+    let b = read_all(&mut store, at(2), "data");
+    put(&mut store, at(3), batch(3..6));
+    let done = store.reconcile(at(4), "data", &view(&[(b[0].epoch, 3, b[0].crc)], 1)).unwrap();
+    assert_eq!(done.dropped_rows, 3);
+    assert_eq!(drain(&mut store, at(5)).numbers(), [3, 4, 5]);
+}
+
+#[test]
+fn a_restored_centre_gets_again_what_is_kept() {
+    let dir = TempDir::new();
+    let n = number();
+    let keep = KeepAcked { max_bytes: 45_000, max_age: 60 * SECOND };
+    let l = || LaneOptions { keep_acked: Some(keep), ..lane(Class::Fsync) };
+    let (mut store, b) = filled(&dir, &n, l());
+    ack_all(&mut store, at(40), "data", &b[..15]);
+    store.delete_acked(at(40));
+    let kept = store.stats(at(40)).lanes[0].kept_bytes;
+    assert!(kept > 30_000 && kept <= 45_000, "{kept}");
+    store.release("data").unwrap();
+    assert_eq!(decode(&read_all(&mut store, at(41), "data")).numbers(), (15..20).collect::<Vec<_>>());
+    let crashed = dir.crash();
+    let (mut store, _) = Store::open(options(&crashed, vec![l()]), epochs(&n), at(42)).unwrap();
+    // The centre was restored to what it was when it held 12.
+    let done = store.reconcile(at(43), "data", &view(&[(b[0].epoch, 12, b[11].crc)], 1)).unwrap();
+    assert_eq!((done.again_rows, done.dropped_rows), (3, 0));
+    let seen = drain(&mut store, at(44));
+    assert_eq!(seen.numbers(), (12..20).collect::<Vec<_>>());
+    assert!(seen.rows.iter().all(|r| r.0 == b[0].epoch), "under their old numbers");
+    // And too old: gone.
+    store.tick(at(120_000));
+    assert_eq!(store.stats(at(120_000)).lanes[0].kept_bytes, 0);
+}
