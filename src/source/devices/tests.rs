@@ -1,0 +1,6 @@
+//! The session over bytes in memory, and the listener over real sockets.
+
+mod hostile;
+mod kit;
+mod listener;
+mod session;
