@@ -1,0 +1,108 @@
+//! A sink whose work blocks (files, SQLite): it lives on a named thread of its own and is asked over
+//! a channel, one job at a time.
+
+use std::fmt;
+
+use async_channel::{Receiver, Sender};
+
+use super::{Abilities, Mark, Sink, SinkError};
+use crate::event::Batch;
+use crate::runtime::{LocalFuture, timeout};
+
+/// Plenty for SQLite and for encoding a row.
+const STACK_BYTES: usize = 512 << 10;
+
+/// How long [`Sink::close`] waits for a thread that is stuck in a system call.
+const CLOSE_LIMIT: std::time::Duration = std::time::Duration::from_millis(950);
+
+/// Where a job's result goes. Send with [`answer`].
+pub(super) type Reply<T> = Sender<Result<T, SinkError>>;
+
+/// What the thread is asked.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// [`Sink::write`]. Only a sink that keeps marks looks at them.
+    #[allow(dead_code)]
+    Write(Vec<Batch>, Vec<Mark>, Reply<()>),
+    /// [`Sink::marks`].
+    Marks(Reply<Vec<Mark>>),
+    /// [`Sink::probe`].
+    Probe(Reply<String>),
+    /// [`Sink::close`]: the last job.
+    Close(Reply<()>),
+}
+
+/// Sends a result to whoever waits for it; nobody may.
+pub(super) fn answer<T>(reply: &Reply<T>, result: Result<T, SinkError>) {
+    // The asker may have been cancelled: then nobody wants to know.
+    drop(reply.try_send(result));
+}
+
+/// The sink's end of the channel.
+pub(super) struct ThreadSink {
+    name: &'static str,
+    abilities: Abilities,
+    jobs: Sender<Job>,
+}
+
+impl fmt::Debug for ThreadSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadSink").field("name", &self.name).field("abilities", &self.abilities).finish()
+    }
+}
+
+impl ThreadSink {
+    /// Starts the thread `name` with `body`, which opens what it needs, answers the reply once, and then
+    /// works off the jobs until the channel closes or a [`Job::Close`] comes.
+    pub(super) async fn start(
+        name: &'static str,
+        abilities: Abilities,
+        body: impl FnOnce(Receiver<Job>, Reply<()>) + Send + 'static,
+    ) -> Result<Box<dyn Sink>, SinkError> {
+        let (jobs, rx) = async_channel::bounded(1);
+        let (opened, open) = async_channel::bounded(1);
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || body(rx, opened))
+            .map_err(|e| SinkError::Retry(format!("start thread {name}: {e}")))?;
+        let sink = Self { name, abilities, jobs };
+        open.recv().await.map_err(|_| sink.gone())??;
+        Ok(Box::new(sink))
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, SinkError> {
+        let (reply, answer) = async_channel::bounded(1);
+        self.jobs.send(job(reply)).await.map_err(|_| self.gone())?;
+        answer.recv().await.map_err(|_| self.gone())?
+    }
+
+    fn gone(&self) -> SinkError {
+        SinkError::Fatal(format!("thread {} has ended unexpectedly; restart dts and report this", self.name))
+    }
+}
+
+impl Sink for ThreadSink {
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    fn write(&mut self, batches: Vec<Batch>, marks: Vec<Mark>) -> LocalFuture<'_, Result<(), SinkError>> {
+        Box::pin(self.ask(|reply| Job::Write(batches, marks, reply)))
+    }
+
+    fn marks(&mut self) -> LocalFuture<'_, Result<Vec<Mark>, SinkError>> {
+        Box::pin(self.ask(Job::Marks))
+    }
+
+    fn probe(&mut self) -> LocalFuture<'_, Result<String, SinkError>> {
+        Box::pin(self.ask(Job::Probe))
+    }
+
+    fn close(self: Box<Self>) -> LocalFuture<'static, Result<(), SinkError>> {
+        Box::pin(async move {
+            let late = || SinkError::Retry(format!("{} did not finish in time; left behind", self.name));
+            timeout(CLOSE_LIMIT, self.ask(Job::Close)).await.ok_or_else(late)?
+        })
+    }
+}
