@@ -1,0 +1,276 @@
+//! The loop: takes submissions while there is credit, lets each sink write on its own task, and
+//! resolves what every sink has.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use futures_lite::FutureExt;
+
+use super::core::{Action, Core, Limits};
+use crate::control::Tap;
+use crate::event::{Batch, Origin};
+use crate::runtime::{self, LocalFuture, Stop, mono_now, wall_now_us};
+use crate::sink::{Mark, Sink, SinkError};
+use crate::source::Submission;
+use crate::telemetry;
+
+/// Where the watermarks of a sink go that cannot store them itself.
+pub trait KeepMarks {
+    /// Stores `marks` of the sink `sink` durably.
+    fn keep<'a>(&'a self, sink: &'a str, marks: Vec<Mark>) -> LocalFuture<'a, Result<(), SinkError>>;
+}
+
+/// A sink and its name in the config.
+pub struct NamedSink {
+    /// Name in the config.
+    pub name: String,
+    /// The open sink.
+    pub sink: Box<dyn Sink>,
+    /// What it had when it was opened. Batches up to these marks are not written again: with several sinks a device
+    /// sends again what one of them lacks.
+    pub marks: Vec<Mark>,
+}
+
+impl std::fmt::Debug for NamedSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NamedSink").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why the pipeline stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// A sink cannot go on.
+    #[error("sink `{sink}`: {error}")]
+    Sink {
+        /// Name in the config.
+        sink: String,
+        /// What it said.
+        error: SinkError,
+    },
+    /// The reader of a sink has gone away (`dts run | head`): the end, and no failure.
+    #[error("{0}")]
+    Closed(String),
+}
+
+struct Job {
+    batches: Vec<Batch>,
+    marks: Vec<Mark>,
+}
+
+/// Runs until `stop` is said *and* all sources have dropped their outlets, or a sink fails for
+/// good. Everything that was taken is finished or, after two failed writes while stopping, left
+/// unresolved (its receipts say that dts is stopping).
+pub async fn run(
+    sinks: Vec<NamedSink>,
+    keep: Option<Rc<dyn KeepMarks>>,
+    limits: Limits,
+    submissions: async_channel::Receiver<Submission>,
+    tap: Tap,
+    stop: Stop,
+) -> Result<(), PipelineError> {
+    let max_write: Vec<usize> = sinks.iter().map(|s| s.sink.abilities().max_write_bytes).collect();
+    let names: Vec<String> = sinks.iter().map(|s| s.name.clone()).collect();
+    let mut core = Core::new(limits, &max_write);
+    let (results_tx, results) = async_channel::unbounded();
+    let mut jobs = Vec::new();
+    let mut workers = Vec::new();
+    for (index, sink) in sinks.into_iter().enumerate() {
+        let (tx, rx) = async_channel::bounded(1);
+        jobs.push(tx);
+        workers.push(runtime::spawn(worker(index, sink, keep.clone(), rx, results_tx.clone())));
+    }
+    let ended = drive(&mut core, &names, &jobs, &results, &submissions, &tap, &stop).await;
+    jobs.clear();
+    for worker in workers {
+        worker.await;
+    }
+    ended
+}
+
+enum Event {
+    Submitted(Box<Submission>),
+    SourcesGone,
+    Written(usize, Result<(), SinkError>),
+    Timeout,
+}
+
+async fn drive(
+    core: &mut Core,
+    names: &[String],
+    jobs: &[async_channel::Sender<Job>],
+    results: &async_channel::Receiver<(usize, Result<(), SinkError>)>,
+    submissions: &async_channel::Receiver<Submission>,
+    tap: &Tap,
+    stop: &Stop,
+) -> Result<(), PipelineError> {
+    let mut held: HashMap<u64, Submission> = HashMap::new();
+    let mut rng = runtime::rng();
+    let mut sources_gone = false;
+    loop {
+        while let Some(action) = core.poll_action(mono_now()) {
+            match action {
+                Action::Write { sink, slots } => {
+                    let submissions = || slots.iter().filter_map(|slot| held.get(slot));
+                    let job = Job {
+                        batches: submissions().map(|s| s.batch.clone()).collect(),
+                        marks: newest_marks(submissions().filter_map(|s| s.mark.as_ref())),
+                    };
+                    if let Some(tx) = jobs.get(sink) {
+                        // Never full: a sink has one write at a time. Closed only after the loop.
+                        tx.try_send(job).ok();
+                    }
+                }
+                Action::Done { slot } => {
+                    if let Some(submission) = held.remove(&slot) {
+                        // A source that is gone does not wait for the answer.
+                        submission.done.try_send(Ok(())).ok();
+                    }
+                }
+            }
+        }
+        let (slots, bytes) = core.in_flight();
+        telemetry::gauge("dts_pipeline_in_flight_batches", &[], slots as f64);
+        telemetry::gauge("dts_pipeline_in_flight_bytes", &[], bytes as f64);
+        if sources_gone && core.is_idle() {
+            return Ok(());
+        }
+        let may_read = !sources_gone && core.has_credit();
+        match next_event(core, results, submissions, may_read).await {
+            Event::Submitted(submission) => {
+                let batch = &submission.batch;
+                tap.show(batch);
+                telemetry::count(
+                    "dts_source_rows_total",
+                    &[("source", &*submission.source)],
+                    u64::from(batch.rows),
+                );
+                telemetry::count(
+                    "dts_source_bytes_total",
+                    &[("source", &*submission.source)],
+                    batch.bytes() as u64,
+                );
+                held.insert(core.submit(batch.bytes()), *submission);
+            }
+            Event::SourcesGone => sources_gone = true,
+            Event::Written(sink, Ok(())) => core.written(sink),
+            // A reader that has enough (`dts run | head`): not a failure, and nothing is left to do.
+            Event::Written(_, Err(SinkError::Closed(why))) => {
+                return Err(PipelineError::Closed(why));
+            }
+            Event::Written(sink, Err(error)) => {
+                let name = &names[sink];
+                if !matches!(error, SinkError::Retry(_)) || (sources_gone && stop.is_set()) {
+                    return Err(PipelineError::Sink { sink: name.clone(), error });
+                }
+                let pause = core.failed(sink, mono_now(), &mut rng);
+                telemetry::count("dts_sink_retries_total", &[("sink", name)], 1);
+                log::warn!("sink `{name}`: {error}; trying again in {} ms", pause.as_millis());
+            }
+            Event::Timeout => {}
+        }
+    }
+}
+
+async fn next_event(
+    core: &Core,
+    results: &async_channel::Receiver<(usize, Result<(), SinkError>)>,
+    submissions: &async_channel::Receiver<Submission>,
+    may_read: bool,
+) -> Event {
+    let written = async {
+        match results.recv().await {
+            Ok((sink, result)) => Event::Written(sink, result),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let submitted = async {
+        if !may_read {
+            return std::future::pending().await;
+        }
+        match submissions.recv().await {
+            Ok(submission) => Event::Submitted(Box::new(submission)),
+            Err(_) => Event::SourcesGone,
+        }
+    };
+    let timeout = async {
+        match core.poll_timeout() {
+            Some(at) => runtime::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+        Event::Timeout
+    };
+    written.or(submitted).or(timeout).await
+}
+
+/// The last mark of each lane's epoch: a write that holds several batches of it needs no other.
+fn newest_marks<'a>(marks: impl Iterator<Item = &'a Mark>) -> Vec<Mark> {
+    let mut newest: Vec<Mark> = Vec::new();
+    for mark in marks {
+        let same = |m: &&mut Mark| m.device == mark.device && m.lane == mark.lane && m.epoch == mark.epoch;
+        match newest.iter_mut().find(same) {
+            Some(older) => *older = mark.clone(),
+            None => newest.push(mark.clone()),
+        }
+    }
+    newest
+}
+
+/// Owns one sink: writes, keeps marks for it if it cannot, closes it.
+async fn worker(
+    index: usize,
+    mut named: NamedSink,
+    keep: Option<Rc<dyn KeepMarks>>,
+    jobs: async_channel::Receiver<Job>,
+    results: async_channel::Sender<(usize, Result<(), SinkError>)>,
+) {
+    let abilities = named.sink.abilities();
+    while let Ok(Job { mut batches, marks }) = jobs.recv().await {
+        batches.retain(|batch| !named.marks.iter().any(|mark| covers(mark, batch)));
+        let started = mono_now();
+        let rows: u64 = batches.iter().map(|b| u64::from(b.rows)).sum();
+        let bytes: u64 = batches.iter().map(|b| b.bytes() as u64).sum();
+        let made: Vec<u64> = batches.iter().filter_map(last_made_ms).collect();
+        let kept_aside = if abilities.marks { Vec::new() } else { marks.clone() };
+        let mut result = named.sink.write(batches, if abilities.marks { marks } else { Vec::new() }).await;
+        if let (Ok(()), false, Some(keep)) = (&result, kept_aside.is_empty(), &keep) {
+            // After the sink and before the acknowledgement: a crash between doubles, never loses.
+            result = keep.keep(&named.name, kept_aside).await;
+        }
+        if result.is_ok() {
+            let label = [("sink", named.name.as_str())];
+            telemetry::count("dts_sink_writes_total", &label, 1);
+            telemetry::count("dts_sink_rows_total", &label, rows);
+            telemetry::count("dts_sink_bytes_total", &label, bytes);
+            telemetry::observe("dts_sink_write_seconds", &label, mono_now().since(started).as_secs_f64());
+            let now_ms = wall_now_us() / 1000;
+            for ms in made {
+                let latency = (now_ms - ms as i64).max(0) as f64 / 1000.0;
+                telemetry::observe("dts_event_latency_seconds", &label, latency);
+            }
+        }
+        if results.send((index, result)).await.is_err() {
+            break;
+        }
+    }
+    let name = named.name;
+    if let Err(error) = named.sink.close().await {
+        log::warn!("sink `{name}`: {error}");
+    }
+}
+
+/// Whether a sink with this mark has all of `batch`.
+fn covers(mark: &Mark, batch: &Batch) -> bool {
+    match &batch.origin {
+        Origin::Input => false,
+        Origin::Device { device, lane, epoch, last_seq, .. } => {
+            (&mark.device, &mark.lane, mark.epoch) == (device, lane, *epoch) && *last_seq <= mark.seq
+        }
+    }
+}
+
+/// When the last row of a batch was made, in ms since 1970, if its clock was known.
+fn last_made_ms(batch: &Batch) -> Option<u64> {
+    let row = batch.iter().last()?.ok()?;
+    Some(batch.clock.hlc(row.head().hlc) >> 16).filter(|&ms| ms > 0)
+}
