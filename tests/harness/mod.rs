@@ -1,0 +1,21 @@
+//! What the tests stand on.
+
+mod dir;
+mod http;
+mod mqtt;
+mod node;
+mod pki;
+mod ports;
+mod process;
+mod read;
+mod wait;
+
+pub(crate) use dir::Dir;
+pub(crate) use http::{get, post, request};
+pub(crate) use mqtt::{Mqtt, connect_as};
+pub(crate) use node::{Agent, Centre, Node, SinkKind};
+pub(crate) use pki::{Files, Pki};
+pub(crate) use ports::{port, ports};
+pub(crate) use process::Process;
+pub(crate) use read::{Message, events, losses, messages, ndjson, payloads};
+pub(crate) use wait::{PATIENCE, pause, until};

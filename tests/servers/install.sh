@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Installs every foreign server and client that the tests use, privately under the cache.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+"$here/mosquitto.sh" install
+"$here/python.sh" install
