@@ -30,6 +30,8 @@ pub enum FailKind {
     Tls,
     /// The proxy said no.
     Proxy,
+    /// The way carries no datagram of 1,200 bytes, the least that QUIC needs.
+    PathMtu,
     /// Data in flight without an acknowledgement.
     Stalled,
     /// The MQTT session was taken over by a newer connection (reason code 0x8E).
@@ -50,6 +52,7 @@ impl FailKind {
             Self::Timeout => "timeout",
             Self::Tls => "tls",
             Self::Proxy => "proxy",
+            Self::PathMtu => "path_mtu",
             Self::Stalled => "stalled",
             Self::TakenOver => "taken_over",
             Self::Lost => "lost",
@@ -82,6 +85,16 @@ pub enum LinkError {
         peer: String,
         /// What the system said.
         reason: String,
+    },
+    /// The way to the peer carries smaller packets than QUIC needs (RFC 9000 section 14).
+    #[error("QUIC to {peer}: the way carries packets of {mtu} bytes, QUIC needs {needed}; dts goes by TCP")]
+    PathMtu {
+        /// Address.
+        peer: String,
+        /// Largest IP packet, as the system knows it.
+        mtu: u32,
+        /// What QUIC needs: 1,200 bytes and the headers of IP and UDP.
+        needed: u32,
     },
     /// A step took too long.
     #[error("{step} {peer}: no answer within {limit:?}; dts tries again")]
@@ -171,6 +184,7 @@ impl LinkError {
             Self::Dns { .. }
             | Self::Refused { .. }
             | Self::Unreachable { .. }
+            | Self::PathMtu { .. }
             | Self::Timeout { .. }
             | Self::Lost { .. }
             | Self::Proxy { .. }
@@ -188,6 +202,7 @@ impl LinkError {
             Self::Dns { .. } => FailKind::Dns,
             Self::Refused { .. } => FailKind::Refused,
             Self::Unreachable { .. } => FailKind::Unreachable,
+            Self::PathMtu { .. } => FailKind::PathMtu,
             Self::Timeout { .. } => FailKind::Timeout,
             Self::Lost { .. } => FailKind::Lost,
             Self::Proxy { .. } => FailKind::Proxy,
@@ -260,6 +275,12 @@ impl LinkError {
             E::Expired | E::ExpiredContext { .. } => {
                 Self::Certificate { peer, reason: format!("expired ({problem})") }
             }
+            // webpki says so only by this word.
+            E::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => Self::Certificate {
+                peer,
+                reason: "it is a CA's own certificate: let that CA sign another one for the server, without CA:TRUE"
+                    .to_owned(),
+            },
             other => Self::Certificate { peer, reason: other.to_string() },
         }
     }

@@ -26,6 +26,8 @@ pub mod tls;
 pub mod trust;
 mod validity;
 mod verify;
+#[cfg(feature = "http1")]
+pub mod web;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,9 @@
 //! QUIC by quinn, with everything bounded: one bidirectional stream carries MQTT.
 //!
 //! No datagrams, no unidirectional streams, no 0-RTT (a replayed CONNECT would be one). Packets start
-//! at 1,200 bytes and grow by path MTU discovery; a path that carries less than 1,200 fails the
-//! handshake, or is dead by [`Control::is_dead`] later, and TCP takes over.
+//! at 1,200 bytes and grow by path MTU discovery; a path that is known to carry less is refused before
+//! anything is sent, one that swallows them fails the handshake, or is dead by [`Control::is_dead`]
+//! later, and TCP takes over.
 //!
 //! Memory of a connection: about 12 KiB of quinn's and rustls' state, plus at most `receive_window`
 //! of data that was not read and `send_window` of data that was not acknowledged, both only while
@@ -31,8 +32,10 @@ use super::dial::Connection;
 use super::error::LinkError;
 use super::tls::{ALPN_MQTT, ClientTls};
 use super::{Io, Transport};
-use crate::runtime::{Mono, QuicRuntime, timeout, udp_socket};
+use crate::runtime::{Mono, QuicRuntime, route_mtu, timeout, udp_socket};
 
+/// A client's first datagrams have at least this size (RFC 9000 section 14.1).
+const MIN_DATAGRAM: u32 = 1200;
 /// Close code of a connection that ended in order.
 const DONE: VarInt = VarInt::from_u32(0);
 /// Close code of a connection that was dropped or given up.
@@ -115,7 +118,9 @@ impl Net {
         let bind = |local: SocketAddr, remote: Option<SocketAddr>| {
             if let Some(remote) = remote {
                 // Asks the routing table; sends nothing.
-                std::net::UdpSocket::bind(local)?.connect(remote)?;
+                let probe = std::net::UdpSocket::bind(local)?;
+                probe.connect(remote)?;
+                wide_enough(&probe, remote)?;
             }
             let socket = std::net::UdpSocket::bind(local)?;
             if remote.is_none() {
@@ -127,6 +132,7 @@ impl Net {
         Self { runtime: Arc::new(QuicRuntime), bind: Rc::new(bind) }
     }
 
+    /// A socket that leads to `remote`.
     fn bind_for(&self, remote: SocketAddr) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>> {
         let any = if remote.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         (self.bind)(SocketAddr::new(any, 0), Some(remote))
@@ -137,6 +143,22 @@ impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Net").field("runtime", &self.runtime).finish_non_exhaustive()
     }
+}
+
+/// Whether the way of a connected socket carries QUIC's smallest packets. A system that does not say may.
+fn wide_enough(probe: &std::net::UdpSocket, remote: SocketAddr) -> io::Result<()> {
+    let needed = MIN_DATAGRAM + ip_udp_header(remote);
+    match route_mtu(probe) {
+        Ok(mtu) if mtu < needed => {
+            Err(io::Error::other(LinkError::PathMtu { peer: remote.to_string(), mtu, needed }))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of the headers of IP (without options) and UDP.
+fn ip_udp_header(remote: SocketAddr) -> u32 {
+    if remote.is_ipv6() { 48 } else { 28 }
 }
 
 /// An endpoint for one connection to `remote`.
@@ -335,7 +357,7 @@ impl QuicControl {
 
     pub(super) fn wire_bytes(&self) -> WireBytes {
         let s = self.connection.stats();
-        let header = if self.connection.remote_address().is_ipv6() { 48 } else { 28 };
+        let header = u64::from(ip_udp_header(self.connection.remote_address()));
         WireBytes {
             sent: s.udp_tx.bytes + s.udp_tx.datagrams * header,
             received: s.udp_rx.bytes + s.udp_rx.datagrams * header,

@@ -501,6 +501,37 @@ fn nobody_there_is_refused_on_tcp_and_a_timeout_on_quic() {
     });
 }
 
+/// In a network of its own, so that nothing else is touched.
+#[test]
+fn a_way_too_narrow_for_quic_is_known_before_anything_is_sent() {
+    let dialed = std::thread::spawn(|| {
+        // SAFETY: only this thread, which ends with the test, leaves the network.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            return None;
+        }
+        let ip =
+            |args: &[&str]| std::process::Command::new("ip").args(args).status().ok().filter(|s| s.success());
+        ip(&["link", "set", "lo", "mtu", "1227", "up"])?;
+        let ca = Ca::new();
+        Some(block_on(async {
+            let echo = Echo::start(&ca.good_server());
+            let dialer = echo.dialer(ca.client(), TrustTime::unknown(0));
+            let narrow = dialer.dial(Transport::Quic).await.map(drop);
+            let by_tcp = dialer.dial(Transport::Tls).await.map(drop);
+            ip(&["link", "set", "lo", "mtu", "1228"]);
+            (narrow, by_tcp, dialer.dial(Transport::Quic).await.map(drop))
+        }))
+    });
+    let Some((narrow, by_tcp, wide)) = dialed.join().unwrap() else {
+        return println!("skipped: no rights for a network namespace, or no `ip`");
+    };
+    let error = narrow.unwrap_err();
+    assert!(matches!(error, LinkError::PathMtu { mtu: 1227, needed: 1228, .. }), "{error}");
+    assert_eq!(error.kind(), FailKind::PathMtu);
+    by_tcp.unwrap();
+    wide.unwrap();
+}
+
 #[test]
 fn a_refused_quic_handshake_says_so() {
     let ca = Ca::new();

@@ -11,7 +11,7 @@ mod time;
 
 pub use exec::{Task, block_on, sleep, sleep_until, spawn, timeout};
 #[cfg(feature = "quic")]
-pub use quic::{QuicRuntime, udp_socket};
+pub use quic::{QuicRuntime, route_mtu, udp_socket};
 pub use stop::{Stop, Stopper};
 pub use time::{Mono, boot_id, mono_now, wall_now_us};
 

@@ -65,6 +65,22 @@ fn no_gro(socket: &impl AsFd) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Largest IP packet that the way of a connected socket is known to carry: of its route, or less if
+/// a router said so. Sends nothing.
+pub fn route_mtu(socket: &std::net::UdpSocket) -> io::Result<u32> {
+    let (level, name) = match socket.local_addr()? {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+    };
+    let mut mtu: libc::c_int = 0;
+    let mut len = size_of_val(&mtu) as libc::socklen_t;
+    // SAFETY: the file descriptor is open, value and length outlive the call, the length is the value's.
+    let done = unsafe {
+        libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw mut mtu).cast(), &raw mut len)
+    };
+    if done == 0 { Ok(u32::try_from(mtu).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
+}
+
 #[derive(Debug)]
 struct Timer(async_io::Timer);
 

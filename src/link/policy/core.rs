@@ -81,6 +81,8 @@ pub struct Policy {
     probe_step: u32,
     /// What is known of QUIC on this network.
     quic_failed_here: bool,
+    /// Its datagrams do not fit through: TCP goes first.
+    quic_narrow_here: bool,
     quic_short_lives: u8,
     keep_alive: Duration,
     /// Bursts: whether one is wanted, when the next one is, when this one ends.
@@ -115,6 +117,7 @@ impl Policy {
             probe_at: None,
             probe_step: 0,
             quic_failed_here: false,
+            quic_narrow_here: false,
             quic_short_lives: 0,
             keep_alive,
             wanted: false,
@@ -319,7 +322,9 @@ impl Policy {
         }
         self.race = None;
         let (first, second) = match (self.options.quic, self.options.tcp) {
-            (true, Some(tcp)) if self.quic_short_lives >= 2 => (tcp, Some(Transport::Quic)),
+            (true, Some(tcp)) if self.quic_short_lives >= 2 || self.quic_narrow_here => {
+                (tcp, Some(Transport::Quic))
+            }
             (true, tcp) => (Transport::Quic, tcp),
             (false, Some(tcp)) => (tcp, None),
             (false, None) => return,
@@ -385,6 +390,10 @@ impl Policy {
 
     fn adopt(&mut self, now: Mono, t: Transport) {
         if let Some(o) = self.other(t) {
+            if o == Transport::Quic && matches!(self.slot(o), Slot::Dialing { .. }) {
+                // TCP came through and QUIC had no answer, though it began before: swallowed, it seems.
+                self.quic_failed_here = true;
+            }
             self.discard(o);
         }
         self.set(t, Slot::Live);
@@ -392,7 +401,7 @@ impl Policy {
         (self.race, self.retry_at, self.busy) = (None, None, false);
         (self.live_since, self.progress_at) = (now, now);
         if t == Transport::Quic {
-            self.quic_failed_here = false;
+            (self.quic_failed_here, self.quic_narrow_here) = (false, false);
             (self.probe_at, self.probe_step) = (None, 0);
         } else {
             self.plan_probe(now);
@@ -437,7 +446,7 @@ impl Policy {
             Slot::Dialing { .. } | Slot::Ready | Slot::Connecting { .. } | Slot::Accepted => {
                 match self.live() {
                     Some(old) => self.probe_failed(now, old),
-                    None => self.attempt_failed(now, t),
+                    None => self.attempt_failed(now, t, kind),
                 }
             }
             Slot::Live => {
@@ -459,9 +468,10 @@ impl Policy {
         }
     }
 
-    fn attempt_failed(&mut self, now: Mono, t: Transport) {
+    fn attempt_failed(&mut self, now: Mono, t: Transport, kind: FailKind) {
         if t == Transport::Quic {
             self.quic_failed_here = true;
+            self.quic_narrow_here = kind == FailKind::PathMtu;
         }
         if self.other_in(t, Slot::Ready).is_some() {
             self.go_on_with_other(now, t);
@@ -552,7 +562,8 @@ impl Policy {
 
     fn network_changed(&mut self, now: Mono) {
         // Nothing that was learned holds on another network.
-        (self.quic_failed_here, self.quic_short_lives, self.probe_step) = (false, 0, 0);
+        (self.quic_failed_here, self.quic_narrow_here) = (false, false);
+        (self.quic_short_lives, self.probe_step) = (0, 0);
         self.keep_alive = self.options.keep_alive.clamp(KEEP_ALIVE_MIN, KEEP_ALIVE_MAX);
         if let Some(t) = self.live() {
             self.actions.push_back(Action::Rebind(t));

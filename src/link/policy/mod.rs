@@ -6,7 +6,8 @@
 //! ```
 //!
 //! QUIC is dialed first; after `race_delay`, or at once where QUIC failed on this network before, TCP
-//! too. The first CONNACK wins. On TCP, QUIC is probed from time to time: when its handshake is done
+//! too; where QUIC's datagrams are known not to fit through ([`FailKind::PathMtu`]), TCP first. The
+//! first CONNACK wins. On TCP, QUIC is probed from time to time: when its handshake is done
 //! the old connection is drained, then CONNECT goes out, and after its CONNACK it is adopted. So at
 //! most one CONNECT is under way at any time, and frames go one way only.
 //!

@@ -134,6 +134,45 @@ fn a_failed_quic_brings_tcp_at_once_and_together_next_time() {
 }
 
 #[test]
+fn a_way_too_narrow_for_quic_is_remembered_for_this_network() {
+    let mut b = standard();
+    assert_eq!(b.tell(Start), [Dial(Quic)]);
+    // Nothing was sent, nothing is waited for.
+    assert_eq!(b.tell(Failed(Quic, FailKind::PathMtu)), [Dial(Tls)]);
+    b.tell(Dialed(Tls));
+    assert_eq!(b.tell(Connected(Tls)), [Adopt(Tls)]);
+    b.pass(s(29));
+    b.tell(Lost(Tls, FailKind::Lost));
+    b.until(&[Dial(Tls)], s(2));
+    assert_eq!(b.pass(ms(1000)), [(ms(1000), Dial(Quic))], "TCP has the head start here");
+    assert_eq!(b.tell(Failed(Quic, FailKind::PathMtu)), []);
+    b.tell(Dialed(Tls));
+    b.tell(Connected(Tls));
+    // A wider way is found by a probe, and on another network nothing is known.
+    b.until(&[Dial(Quic)], s(30));
+    b.tell(Dialed(Quic));
+    b.tell(Drained(Tls));
+    assert!(b.tell(Connected(Quic)).contains(&Adopt(Quic)));
+    b.pass(s(40));
+    b.tell(Lost(Quic, FailKind::Lost));
+    b.until(&[Dial(Quic)], s(2));
+    b.tell(Failed(Quic, FailKind::PathMtu));
+    assert!(b.tell(NetworkChanged).contains(&Dial(Quic)));
+}
+
+#[test]
+fn quic_that_had_no_answer_while_tcp_came_through_is_raced_at_once_next_time() {
+    let mut b = standard();
+    assert_eq!(b.tell(Start), [Dial(Quic)]);
+    assert_eq!(b.pass(s(1)), [(s(1), Dial(Tls))]);
+    b.tell(Dialed(Tls));
+    assert_eq!(b.tell(Connected(Tls)), [Abandon(Quic), Adopt(Tls)]);
+    b.pass(s(29));
+    b.tell(Lost(Tls, FailKind::Lost));
+    b.until(&[Dial(Quic), Dial(Tls)], s(2));
+}
+
+#[test]
 fn on_tcp_quic_is_probed_from_30_s_doubling_to_15_min() {
     let mut b = standard();
     b.up(Tls);

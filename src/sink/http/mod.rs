@@ -2,8 +2,6 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `url` | where to |
-//! | `connect` | TCP and TLS |
 //! | `request` | bodies of bounded size, halved where one is refused |
 //! | `reply` | what a status means |
 //!
@@ -11,12 +9,10 @@
 //! it has the rows durably. After a failure the write comes again: each request carries
 //! `Idempotency-Key`, made from the identities of its rows, and each row its `id`.
 
-mod connect;
 mod reply;
 mod request;
 #[cfg(test)]
 mod tests;
-mod url;
 
 use std::path::PathBuf;
 use std::time::Duration as Span;
@@ -27,7 +23,6 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 
-use self::connect::Connector;
 use self::reply::Verdict;
 use self::request::{Request, requests};
 use super::{Abilities, Mark, Sink, SinkConfig, SinkError};
@@ -35,11 +30,12 @@ use crate::codec::json::{Format, Integers, Meta};
 use crate::config::node::{Kind, Node};
 use crate::config::{ByteSize, Context, Duration, Field, Secret};
 use crate::event::Batch;
+use crate::link::web::Connector;
 use crate::runtime::http::HyperIo;
 use crate::runtime::{LocalFuture, Mono, Task, mono_now, sleep_until, spawn, timeout};
 use crate::telemetry;
 
-pub use url::Url;
+pub use crate::link::web::Url;
 
 /// Bytes of an answer that are read; what is longer ends the connection.
 const MAX_ANSWER_BYTES: usize = 64 << 10;

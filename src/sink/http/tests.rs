@@ -5,9 +5,9 @@ use std::rc::Rc;
 use async_net::TcpListener;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 
-use super::connect::Io;
 use super::*;
 use crate::event::{BatchBuilder, Op};
+use crate::link::Io;
 use crate::runtime::block_on;
 use crate::sink::behaviour::{self, Subject, TempDir, batch, ndjson, put};
 

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_net::TcpStream;
-use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::TlsConnector;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::url::Url;
+use crate::link::Io;
 
 /// Where distributions keep the certificates that they trust.
 const SYSTEM_BUNDLES: [&str; 4] = [
@@ -21,20 +21,16 @@ const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// A byte stream both ways.
-pub(super) trait Io: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
-
 /// Makes connections to one URL.
-pub(super) struct Connector {
+pub struct Connector {
     url: Url,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 impl Connector {
-    /// Reads the certificates that https needs.
-    pub(super) fn new(
+    /// Reads the certificates that https needs. `ca_file`: what the peer's must lead to; `None` are those
+    /// that the system trusts.
+    pub fn new(
         url: &Url,
         ca_file: Option<&Path>,
         cert_file: Option<&Path>,
@@ -50,8 +46,13 @@ impl Connector {
         Ok(Self { url: url.clone(), tls })
     }
 
+    /// Where to.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Connects. Cancel safe: a connection that is not finished is dropped.
-    pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
+    pub async fn connect(&self) -> io::Result<Box<dyn Io>> {
         let tcp = TcpStream::connect((self.url.host.as_str(), self.url.port)).await?;
         tcp.set_nodelay(true)?;
         match &self.tls {
@@ -104,4 +105,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|e| format!("read {}: {e}", path.display()))
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").field("url", &self.url).finish_non_exhaustive()
+    }
 }
