@@ -78,6 +78,35 @@ pub(super) static COMMANDS: &[Command] = &[
             spool(&Args::new(parsed, Action::Export { lane, output: parsed.path("output") }))
         },
     },
+    Command {
+        name: "spool samples",
+        about: "Write the batches of the buffer as files, to train a zstd dictionary",
+        detail: "One file a batch, as it is compressed for the wire: a few hundred are enough. Then: \
+                 zstd --train DIR/* -o dts.dict, and name that file in `zstd_dictionary_file` of the agents and in \
+                 `zstd_dictionary_files` of the centre. Opens the buffer itself, which a running agent has for itself \
+                 alone: stop that first.",
+        operand: None,
+        flags: &[
+            CONFIG_IF_ANY,
+            PATH,
+            LANE,
+            Flag::path("output", "DIR", "Where to; the folder is made and must not be there"),
+            Flag::number("limit", "BATCHES", "Most batches written (default 1000)"),
+        ],
+        examples: &[(
+            "Of a buffer with data in it",
+            "dts spool samples --path /var/lib/dts/buffer --output samples",
+        )],
+        exits: &[(3, "a part was damaged; the rest was written")],
+        main: |parsed| {
+            let lane = parsed.text("lane").map(str::to_owned);
+            let limit = parsed.number("limit").unwrap_or(1000);
+            let Some(output) = parsed.path("output") else {
+                return Err(Failure::usage("where to? Give `--output DIR`"));
+            };
+            spool(&Args::new(parsed, Action::Samples { lane, output, limit }))
+        },
+    },
 ];
 
 /// Arguments of `dts spool`.
@@ -114,6 +143,15 @@ pub enum Action {
         /// Where to; `None` is standard output.
         output: Option<PathBuf>,
     },
+    /// Write batches as files.
+    Samples {
+        /// Only this lane.
+        lane: Option<String>,
+        /// The folder.
+        output: PathBuf,
+        /// Most batches.
+        limit: u64,
+    },
 }
 
 impl Args {
@@ -129,6 +167,7 @@ fn spool(args: &Args) -> Result<(), Failure> {
         Action::Stats => stats(&place, args.json),
         Action::Peek { lane, limit } => peek(&place, lane.as_deref(), *limit),
         Action::Verify => verify(&place, args.json),
+        Action::Samples { lane, output, limit } => samples(&place, lane.as_deref(), output, *limit),
         Action::Export { lane, output } => export(&place, lane.as_deref(), output.as_deref()),
     }
 }
@@ -259,6 +298,27 @@ fn export(place: &Place, lane: Option<&str>, output: Option<&Path>) -> Result<()
         }
     }
     file.map_or(Ok(()), |file| file.sync_all().map_err(fail))
+}
+
+fn samples(place: &Place, lane: Option<&str>, output: &Path, limit: u64) -> Result<(), Failure> {
+    if place.running().is_some() {
+        return Err(Failure::failed("an agent runs on this buffer; stop it to take samples"));
+    }
+    let inspector = place.open()?;
+    let fail = |error: std::io::Error| Failure::failed(format!("write samples: {error}"));
+    std::fs::create_dir(output).map_err(fail)?;
+    let mut written = 0;
+    for batch in inspector.batches() {
+        let batch = batch.map_err(Failure::failed)?;
+        if written == limit {
+            break;
+        }
+        if of_lane(&batch, lane) {
+            std::fs::write(output.join(format!("{written:06}.batch")), &batch.body).map_err(fail)?;
+            written += 1;
+        }
+    }
+    print(&format!("{written} batches; now: zstd --train {}/* -o dts.dict\n", output.display()))
 }
 
 fn of_lane(batch: &Batch, lane: Option<&str>) -> bool {

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{Header, VERSION};
+use super::{Dictionary, Header, VERSION};
 
 const MAGIC: &[u8; 2] = b"dT";
 const FIXED: usize = 10;
+/// The codec byte of Zstandard with a dictionary.
+pub(super) const ZSTD_WITH_DICTIONARY: u8 = 3;
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,9 @@ pub enum FrameError {
     /// A compression that is unknown or not compiled in.
     #[error("frame codec {0} is not compiled in; rebuild with `--features zstd`, or use codec lz4")]
     Codec(u8),
+    /// Compressed with a dictionary that is not there.
+    #[error("zstd dictionary {0} is not known here; name its file in `zstd_dictionary_files`")]
+    Dictionary(u32),
     /// Damaged on the way.
     #[error("frame checksum is wrong")]
     Checksum,
@@ -46,15 +51,29 @@ pub enum FrameError {
 
 /// Writes a frame. Falls back to no compression where it would not make the body smaller.
 pub fn encode(header: &Header, body: &[u8], codec: Codec) -> Result<Vec<u8>, FrameError> {
+    encode_with(header, body, codec, None)
+}
+
+/// As [`encode`]; [`Codec::Zstd`] with a dictionary, if there is one.
+pub fn encode_with(
+    header: &Header,
+    body: &[u8],
+    codec: Codec,
+    dictionary: Option<&Dictionary>,
+) -> Result<Vec<u8>, FrameError> {
     let head = postcard::to_allocvec(header).map_err(|_| FrameError::Malformed("header"))?;
     let head_len = u16::try_from(head.len())
         .map_err(|_| FrameError::TooLarge { len: head.len() as u64, max: 65_535 })?;
-    let packed = compress(body, codec)?.filter(|p| p.len() < body.len());
-    let codec = if packed.is_some() { codec } else { Codec::None };
+    let (byte, packed) = match (codec, dictionary) {
+        (Codec::Zstd, Some(d)) => (ZSTD_WITH_DICTIONARY, Some(super::zstd::compress_with(body, d)?)),
+        _ => (codec as u8, compress(body, codec)?),
+    };
+    let packed = packed.filter(|p| p.len() < body.len());
+    let byte = if packed.is_some() { byte } else { Codec::None as u8 };
     let body = packed.as_deref().unwrap_or(body);
     let mut out = Vec::with_capacity(FIXED + head.len() + body.len());
     out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&[VERSION, codec as u8, 0, 0, 0, 0]);
+    out.extend_from_slice(&[VERSION, byte, 0, 0, 0, 0]);
     out.extend_from_slice(&head_len.to_le_bytes());
     out.extend_from_slice(&head);
     out.extend_from_slice(body);
@@ -65,6 +84,15 @@ pub fn encode(header: &Header, body: &[u8], codec: Codec) -> Result<Vec<u8>, Fra
 
 /// Reads a frame: its header, and its body uncompressed and checked against the header's crc.
 pub fn decode(frame: &Bytes, max_body: usize) -> Result<(Header, Bytes), FrameError> {
+    decode_with(frame, max_body, &[])
+}
+
+/// As [`decode`], with the dictionaries that frames may name.
+pub fn decode_with(
+    frame: &Bytes,
+    max_body: usize,
+    dictionaries: &[Dictionary],
+) -> Result<(Header, Bytes), FrameError> {
     const CUT: FrameError = FrameError::Malformed("cut short");
     let bad = FrameError::Malformed;
     let (fixed, rest) = frame.split_at_checked(FIXED).ok_or(CUT)?;
@@ -90,6 +118,7 @@ pub fn decode(frame: &Bytes, max_body: usize) -> Result<(Header, Bytes), FrameEr
     let body = match fixed[3] {
         0 => frame.slice(start..),
         1 => lz4_flex::block::decompress(packed, len).map_err(|_| bad("lz4 body"))?.into(),
+        ZSTD_WITH_DICTIONARY => super::zstd::decompress_with(packed, len, dictionaries)?.into(),
         n => inflate_other(n, packed, len)?.into(),
     };
     if body.len() != len {

@@ -5,6 +5,9 @@
 //! 10 header (postcard of Header) … body (one batch body, compressed by codec)
 //! ```
 //!
+//! The codec is 0 for none, 1 for an LZ4 block, 2 for a Zstandard frame, 3 for a Zstandard frame that
+//! names, by the id in its own header (RFC 8878 section 3.1.1.1.3), the dictionary that it needs.
+//!
 //! Integers are little-endian. The crc is checked before anything is read, the raw length against
 //! a limit before anything is inflated. `Header` is an enum that only grows at its end; golden
 //! bytes pin each version.
@@ -16,7 +19,8 @@ mod tests;
 #[cfg_attr(not(feature = "zstd"), path = "zstd_disabled.rs")]
 mod zstd;
 
-pub use codec::{Codec, FrameError, decode, encode};
+pub use codec::{Codec, FrameError, decode, decode_with, encode, encode_with};
+pub use zstd::Dictionary;
 
 use serde::{Deserialize, Serialize};
 

@@ -94,9 +94,9 @@ fn groups_have_actions() {
     assert!(matches!(request("spool --help"), Ok(Request::Help(Topic::Group(row))) if row.name == "spool"));
     assert!(matches!(request("help spool"), Ok(Request::Help(Topic::Group(_)))));
     for (line, message) in [
-        ("spool", "`dts spool` needs one of: stats, peek, verify, export"),
+        ("spool", "`dts spool` needs one of: stats, peek, verify, export, samples"),
         ("spool stat", "unknown action `spool stat`; did you mean `stats`?"),
-        ("spool burn", "unknown action `spool burn`; there are: stats, peek, verify, export"),
+        ("spool burn", "unknown action `spool burn`; there are: stats, peek, verify, export, samples"),
         (
             "spool peek --limit many",
             "expected a whole number for `--limit ROWS`, found `many`; see `dts spool peek --help`",

@@ -44,6 +44,9 @@ crate::section! {
         max_in_flight_bytes: ByteSize = "512KiB",
         /// Compression of frames: `none`, `lz4` (cheap) or `zstd` (smaller, costs CPU and memory; feature `zstd`).
         codec: CodecName = "lz4",
+        /// With `codec: zstd`: a dictionary made by `zstd --train` of samples (`dts spool samples`), at most 1MiB. Small frames
+        /// get much smaller. It is used where the centre says that it has it, too (`zstd_dictionary_files` there).
+        zstd_dictionary_file: Option<PathBuf>,
         /// `always` keeps the connection open. `burst` connects when there is a reason, sends all, disconnects; as a
         /// mapping: `{every: 15m, bytes: 256KiB, urgent: [alarms], linger: 2s}`.
         link: LinkMode = "always",

@@ -41,13 +41,19 @@ use crate::link::{Dialer, Transport, TrustTime};
 use crate::runtime::LocalFuture;
 
 impl SinkConfig for Config {
+    fn mistake(&self) -> Option<String> {
+        let without = self.zstd_dictionary_file.is_some() && self.codec.0 != crate::frame::Codec::Zstd;
+        without.then(|| "`zstd_dictionary_file` is for `codec: zstd`".to_owned())
+    }
+
     /// Only to be probed: what ships is [`run`], driven by the spool and not by the pipeline.
     fn open(&self, _name: &str) -> LocalFuture<'_, Result<Box<dyn Sink>, SinkError>> {
         Box::pin(async move {
             let dialer =
                 self.dialer(TrustTime::unknown(0), None).map_err(|e| SinkError::Fatal(e.to_string()))?;
-            // Whether the secrets can be read.
+            // Whether the secrets and the dictionary can be read.
             self.credentials("").map_err(SinkError::Fatal)?;
+            self.dictionary().map_err(SinkError::Fatal)?;
             let probe = Probe { dialer: Rc::new(dialer), transports: self.transports.0.clone() };
             Ok(Box::new(probe) as Box<dyn Sink>)
         })

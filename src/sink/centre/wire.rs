@@ -40,6 +40,9 @@ impl Topics {
 /// Largest packet that the device takes: the centre's CONNACK with its marks is the largest there is.
 pub(super) const MAX_RECEIVED_BYTES: usize = 256 * 1024;
 
+/// Dictionaries of a centre that are remembered.
+const MAX_DICTIONARIES: usize = 64;
+
 /// Name and password of CONNECT.
 #[derive(Clone, Default)]
 pub struct Credentials {
@@ -110,6 +113,8 @@ pub struct Server {
     pub max_packet: Option<usize>,
     /// Number of this session, for logs.
     pub session: Option<u64>,
+    /// Ids of the zstd dictionaries that it has.
+    pub dictionaries: Vec<u32>,
 }
 
 impl Server {
@@ -129,6 +134,9 @@ impl Server {
                 "dts-epoch" => server.epoch_number = value.parse().unwrap_or(0),
                 "dts-time" => server.time_us = value.parse().ok(),
                 "dts-max-body" => server.max_body = value.parse().ok(),
+                "dts-dict" if server.dictionaries.len() < MAX_DICTIONARIES => {
+                    server.dictionaries.extend(value.parse::<u32>().ok());
+                }
                 "dts-session" => server.session = value.parse().ok(),
                 _ => {}
             }

@@ -9,6 +9,7 @@ use super::config::{Config, LinkMode};
 use super::driver::Agent;
 use super::session::Options;
 use super::wire::Credentials;
+use crate::frame::Dictionary;
 use crate::link::policy::{Mode, PolicyOptions};
 use crate::link::{DialOptions, Dialer, LinkError, Proxy, Target, Transport, TrustTime};
 
@@ -61,7 +62,12 @@ impl Config {
     }
 
     /// What every session is made with.
-    pub(super) fn session_options(&self, agent: &Agent, instance: u64) -> Options {
+    pub(super) fn session_options(
+        &self,
+        agent: &Agent,
+        instance: u64,
+        dictionary: Option<Dictionary>,
+    ) -> Options {
         Options {
             device: agent.device.clone(),
             instance,
@@ -72,9 +78,15 @@ impl Config {
             max_stored_bytes: agent.max_stored_bytes,
             max_in_flight_bytes: usize::try_from(self.max_in_flight_bytes.0).unwrap_or(usize::MAX),
             codec: self.codec.0,
+            dictionary,
             keep_alive: self.keep_alive,
             time_interval: self.time_interval.max(Duration::from_secs(1)),
         }
+    }
+
+    /// What frames are compressed with.
+    pub(super) fn dictionary(&self) -> Result<Option<Dictionary>, String> {
+        self.zstd_dictionary_file.as_deref().map(Dictionary::open).transpose()
     }
 
     /// Name and password of a new connection; files are read anew. The error names the file, never its content.

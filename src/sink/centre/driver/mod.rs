@@ -152,6 +152,7 @@ impl<'c> Driver<'c> {
             .dialer(agent.trust.clone(), agent.data_dir.as_deref())
             .map_err(|e| SinkError::Fatal(format!("sink centre: {e}")))?;
         let dialer = Rc::new(dialer);
+        let dictionary = config.dictionary().map_err(|e| SinkError::Fatal(format!("sink centre: {e}")))?;
         let now = mono_now();
         let mut rng = rng();
         let (instance, memory) = {
@@ -165,7 +166,7 @@ impl<'c> Driver<'c> {
         };
         Ok(Self {
             common: Rc::new(Common {
-                options: config.session_options(&agent, instance),
+                options: config.session_options(&agent, instance, dictionary),
                 lanes,
                 memory: RefCell::default(),
                 keeper: agent.keeper.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::TimeKeeper;
-use crate::frame::Codec;
+use crate::frame::{Codec, Dictionary};
 use crate::mqtt::reason;
 use crate::runtime::Mono;
 use crate::sink::centre::config::{AckBy, Peer};
@@ -34,6 +34,8 @@ pub struct Options {
     pub max_in_flight_bytes: usize,
     /// Compression.
     pub codec: Codec,
+    /// For zstd, where the other side has it, too.
+    pub dictionary: Option<Dictionary>,
     /// MQTT keep-alive.
     pub keep_alive: Duration,
     /// Between two questions for the time.

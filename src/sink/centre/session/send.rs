@@ -281,6 +281,8 @@ impl Session {
             boot_offset_us: batch.clock.boot_offset_us.or(learned),
             tables,
         });
-        Ok((frame::encode(&header, &batch.body, self.common.options.codec)?.into(), shapes))
+        let options = &self.common.options;
+        let shared = options.dictionary.as_ref().filter(|d| self.server.dictionaries.contains(&d.id()));
+        Ok((frame::encode_with(&header, &batch.body, options.codec, shared)?.into(), shapes))
     }
 }

@@ -329,6 +329,7 @@ impl World {
             max_stored_bytes: 32 * 1024,
             max_in_flight_bytes: 64 * 1024,
             codec: Codec::Lz4,
+            dictionary: None,
             keep_alive: Duration::from_secs(25),
             time_interval: Duration::from_secs(60),
         };
