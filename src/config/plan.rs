@@ -174,6 +174,7 @@ pub(super) fn plan(node: &Node, build: Build, cx: &mut Context) -> Option<Plan> 
     unique_names(SINKS.one, &sinks, cx);
     check_centre(&sources, &sinks, rest.device.as_ref(), cx);
     let wants_buffer = check_buffer(&sources, &sinks, &root, build.spool, cx);
+    check_nodes(&sources, &sinks, wants_buffer, cx);
     let lane_names = lane_names(&root, wants_buffer);
     let lanes: Vec<_> = sources.iter().map(|source| lane_of(source, lane_names.as_deref(), cx)).collect();
     let http = rest.http.and_then(|http| check_http(http, &sources, &root, build.http_port, cx));
@@ -236,6 +237,36 @@ fn check_centre(
     }
     for source in sources.iter().filter(|source| source.kind == Some("devices")) {
         cx.mistake(source.place, "the source `devices` cannot feed the sink `centre`: a centre ends here");
+    }
+}
+
+/// Several nodes that take the same devices need one sink that they share, and nothing before it.
+fn check_nodes(
+    sources: &[Entry<dyn SourceConfig>],
+    sinks: &[Entry<dyn SinkConfig>],
+    has_buffer: bool,
+    cx: &mut Context,
+) {
+    let many =
+        |source: &&Entry<dyn SourceConfig>| source.config.as_ref().is_some_and(|c| c.has_other_nodes());
+    let Some(source) = sources.iter().find(many) else { return };
+    if has_buffer {
+        cx.mistake(
+            source.place,
+            "`nodes: many` cannot stand before a `buffer`: each node would answer for its own",
+        );
+    }
+    if let Some(second) = sinks.get(1) {
+        let message = "`nodes: many` takes one sink: what a device may forget is counted there for all nodes";
+        cx.mistake(second.place, message);
+    }
+    for sink in sinks.iter().filter(|sink| sink.config.as_ref().is_some_and(|c| !c.shares_state())) {
+        let message = format!(
+            "the sink `{}` keeps nothing that several nodes could share, and `nodes: many` needs that: each node \
+             would know only its own half of a device's watermark. Use the sink `sqlite`, or one node (`nodes: one`)",
+            sink.kind.unwrap_or_default()
+        );
+        cx.mistake(sink.place, message);
     }
 }
 

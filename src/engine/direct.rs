@@ -10,7 +10,7 @@ use crate::pipeline::core::Limits;
 use crate::pipeline::{self, NamedSink};
 use crate::runtime::{self, Stop, wall_now_us};
 use crate::sink::Mark;
-use crate::source::{Outlet, Submission};
+use crate::source::{Claim, Outlet, Submission};
 
 /// Submissions that wait for the pipeline to take them; its own credit bounds what it has taken.
 const QUEUE: usize = 64;
@@ -22,6 +22,7 @@ pub(super) async fn run(plan: Rc<Plan>, seen: Seen, stop: Stop) -> Result<(), En
     let mut sinks = open_sinks(&plan).await?;
     // Watermarks that a sink cannot store are kept beside the state; those returned are what every sink has reached.
     let (keep, marks) = super::marks::load(&plan, &mut sinks).await?;
+    let claims = claims(&plan, &mut sinks);
     seen.ready.set("sinks", None);
     let marks: Arc<[Mark]> = marks.into();
     let (tx, submissions) = async_channel::bounded::<Submission>(QUEUE);
@@ -30,17 +31,18 @@ pub(super) async fn run(plan: Rc<Plan>, seen: Seen, stop: Stop) -> Result<(), En
     let mut running = Vec::new();
     for index in 0..plan.sources.len() {
         let (plan, tx, marks, stop) = (plan.clone(), tx.clone(), marks.clone(), stop_sources.clone());
+        let claims = claims.clone();
         running.push(runtime::spawn(async move {
             let Some(source) = plan.sources.get(index) else { return Ok(()) };
             let outlet = || {
                 let (name, lane) = (source.name.clone(), source.lane.clone());
                 let outlet = Outlet::new(name, lane, wall_stamp(), MAX_ROW_BYTES, Arc::new([]), tx.clone());
-                outlet.with_marks(marks.clone())
+                outlet.with_marks(marks.clone()).with_claims(claims.clone())
             };
             sources::supervise(source, outlet, stop).await
         }));
     }
-    drop(tx);
+    drop((tx, claims));
     let pipeline = runtime::spawn(pipeline::run(
         sinks,
         keep,
@@ -53,6 +55,16 @@ pub(super) async fn run(plan: Rc<Plan>, seen: Seen, stop: Stop) -> Result<(), En
     let (from_sources, from_pipeline) = both(sources, pipeline).await;
     from_pipeline?;
     from_sources
+}
+
+/// Where sessions are claimed, if the only sink is shared with other nodes.
+fn claims(plan: &Plan, sinks: &mut [NamedSink]) -> Option<async_channel::Sender<Claim>> {
+    plan.sources.iter().find(|source| source.config.has_other_nodes())?;
+    // The config was refused if there were more.
+    let sink = sinks.first_mut()?;
+    let (tx, rx) = async_channel::bounded(QUEUE);
+    sink.claims = Some(rx);
+    Some(tx)
 }
 
 /// Stamps rows that are made here with the system's clock; a centre's is disciplined.
@@ -119,7 +131,7 @@ pub(super) async fn open_sinks(plan: &Plan) -> Result<Vec<NamedSink>, EngineErro
     for sink in &plan.sinks {
         let fail = |error| EngineError::Sink { name: sink.name.to_string(), error };
         let opened = sink.config.open(&sink.name).await.map_err(fail)?;
-        sinks.push(NamedSink { name: sink.name.to_string(), sink: opened, marks: Vec::new() });
+        sinks.push(NamedSink { name: sink.name.to_string(), sink: opened, marks: Vec::new(), claims: None });
     }
     Ok(sinks)
 }

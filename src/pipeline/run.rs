@@ -1,8 +1,9 @@
 //! The loop: takes submissions while there is credit, lets each sink write on its own task, and
 //! resolves what every sink has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_lite::FutureExt;
 
@@ -10,8 +11,8 @@ use super::core::{Action, Core, Limits};
 use crate::control::Tap;
 use crate::event::{Batch, Origin};
 use crate::runtime::{self, LocalFuture, Stop, mono_now, wall_now_us};
-use crate::sink::{Mark, Sink, SinkError};
-use crate::source::Submission;
+use crate::sink::{Abilities, Mark, Sink, SinkError};
+use crate::source::{Claim, Refused, Submission};
 use crate::telemetry;
 
 /// Where the watermarks of a sink go that cannot store them itself.
@@ -29,6 +30,8 @@ pub struct NamedSink {
     /// What it had when it was opened. Batches up to these marks are not written again: with several sinks a device
     /// sends again what one of them lacks.
     pub marks: Vec<Mark>,
+    /// Sessions of devices that are to be counted by it, if it is shared with other nodes.
+    pub claims: Option<async_channel::Receiver<Claim>>,
 }
 
 impl std::fmt::Debug for NamedSink {
@@ -54,13 +57,31 @@ pub enum PipelineError {
 }
 
 struct Job {
-    batches: Vec<Batch>,
-    marks: Vec<Mark>,
+    parts: Vec<Part>,
 }
 
+/// A batch of a write.
+struct Part {
+    slot: u64,
+    batch: Batch,
+    mark: Option<Mark>,
+}
+
+/// What became of a write.
+struct Written {
+    sink: usize,
+    result: Result<(), SinkError>,
+    /// Slots that were left out: newer sessions of their devices have taken over.
+    fenced: Vec<u64>,
+}
+
+/// From `stop` on, for what was taken and for the sinks' last words. A stop of dts takes less than a second.
+const STOP_WITHIN: Duration = Duration::from_millis(900);
+
 /// Runs until `stop` is said *and* all sources have dropped their outlets, or a sink fails for
-/// good. Everything that was taken is finished or, after two failed writes while stopping, left
-/// unresolved (its receipts say that dts is stopping).
+/// good. Everything that was taken is finished or, after a failed write while stopping, or
+/// [`STOP_WITHIN`] after `stop`, left unresolved (its receipts say that dts is stopping): whoever sent
+/// it sends it again.
 pub async fn run(
     sinks: Vec<NamedSink>,
     keep: Option<Rc<dyn KeepMarks>>,
@@ -80,18 +101,27 @@ pub async fn run(
         jobs.push(tx);
         workers.push(runtime::spawn(worker(index, sink, keep.clone(), rx, results_tx.clone())));
     }
-    let ended = drive(&mut core, &names, &jobs, &results, &submissions, &tap, &stop).await;
-    jobs.clear();
-    for worker in workers {
-        worker.await;
-    }
-    ended
+    let work = async {
+        let ended = drive(&mut core, &names, &jobs, &results, &submissions, &tap, &stop).await;
+        jobs.clear();
+        for worker in workers {
+            worker.await;
+        }
+        ended
+    };
+    let late = async {
+        stop.wait().await;
+        runtime::sleep(STOP_WITHIN).await;
+        log::info!("a sink did not finish in time: what it was writing is not acknowledged and comes again");
+        Ok(())
+    };
+    work.or(late).await
 }
 
 enum Event {
     Submitted(Box<Submission>),
     SourcesGone,
-    Written(usize, Result<(), SinkError>),
+    Written(Written),
     Timeout,
 }
 
@@ -99,23 +129,24 @@ async fn drive(
     core: &mut Core,
     names: &[String],
     jobs: &[async_channel::Sender<Job>],
-    results: &async_channel::Receiver<(usize, Result<(), SinkError>)>,
+    results: &async_channel::Receiver<Written>,
     submissions: &async_channel::Receiver<Submission>,
     tap: &Tap,
     stop: &Stop,
 ) -> Result<(), PipelineError> {
     let mut held: HashMap<u64, Submission> = HashMap::new();
+    let mut fenced: HashSet<u64> = HashSet::new();
     let mut rng = runtime::rng();
     let mut sources_gone = false;
     loop {
         while let Some(action) = core.poll_action(mono_now()) {
             match action {
                 Action::Write { sink, slots } => {
-                    let submissions = || slots.iter().filter_map(|slot| held.get(slot));
-                    let job = Job {
-                        batches: submissions().map(|s| s.batch.clone()).collect(),
-                        marks: newest_marks(submissions().filter_map(|s| s.mark.as_ref())),
+                    let part = |slot: &u64| {
+                        let Submission { batch, mark, .. } = held.get(slot)?;
+                        Some(Part { slot: *slot, batch: batch.clone(), mark: mark.clone() })
                     };
+                    let job = Job { parts: slots.iter().filter_map(part).collect() };
                     if let Some(tx) = jobs.get(sink) {
                         // Never full: a sink has one write at a time. Closed only after the loop.
                         tx.try_send(job).ok();
@@ -123,8 +154,9 @@ async fn drive(
                 }
                 Action::Done { slot } => {
                     if let Some(submission) = held.remove(&slot) {
+                        let result = if fenced.remove(&slot) { Err(Refused::TakenOver) } else { Ok(()) };
                         // A source that is gone does not wait for the answer.
-                        submission.done.try_send(Ok(())).ok();
+                        submission.done.try_send(result).ok();
                     }
                 }
             }
@@ -153,12 +185,15 @@ async fn drive(
                 held.insert(core.submit(batch.bytes()), *submission);
             }
             Event::SourcesGone => sources_gone = true,
-            Event::Written(sink, Ok(())) => core.written(sink),
+            Event::Written(Written { sink, result: Ok(()), fenced: left_out }) => {
+                fenced.extend(left_out);
+                core.written(sink);
+            }
             // A reader that has enough (`dts run | head`): not a failure, and nothing is left to do.
-            Event::Written(_, Err(SinkError::Closed(why))) => {
+            Event::Written(Written { result: Err(SinkError::Closed(why)), .. }) => {
                 return Err(PipelineError::Closed(why));
             }
-            Event::Written(sink, Err(error)) => {
+            Event::Written(Written { sink, result: Err(error), .. }) => {
                 let name = &names[sink];
                 if !matches!(error, SinkError::Retry(_)) || (sources_gone && stop.is_set()) {
                     return Err(PipelineError::Sink { sink: name.clone(), error });
@@ -174,13 +209,13 @@ async fn drive(
 
 async fn next_event(
     core: &Core,
-    results: &async_channel::Receiver<(usize, Result<(), SinkError>)>,
+    results: &async_channel::Receiver<Written>,
     submissions: &async_channel::Receiver<Submission>,
     may_read: bool,
 ) -> Event {
     let written = async {
         match results.recv().await {
-            Ok((sink, result)) => Event::Written(sink, result),
+            Ok(written) => Event::Written(written),
             Err(_) => std::future::pending().await,
         }
     };
@@ -222,34 +257,47 @@ async fn worker(
     mut named: NamedSink,
     keep: Option<Rc<dyn KeepMarks>>,
     jobs: async_channel::Receiver<Job>,
-    results: async_channel::Sender<(usize, Result<(), SinkError>)>,
+    results: async_channel::Sender<Written>,
 ) {
     let abilities = named.sink.abilities();
-    while let Ok(Job { mut batches, marks }) = jobs.recv().await {
-        batches.retain(|batch| !named.marks.iter().any(|mark| covers(mark, batch)));
-        let started = mono_now();
-        let rows: u64 = batches.iter().map(|b| u64::from(b.rows)).sum();
-        let bytes: u64 = batches.iter().map(|b| b.bytes() as u64).sum();
-        let made: Vec<u64> = batches.iter().filter_map(last_made_ms).collect();
-        let kept_aside = if abilities.marks { Vec::new() } else { marks.clone() };
-        let mut result = named.sink.write(batches, if abilities.marks { marks } else { Vec::new() }).await;
-        if let (Ok(()), false, Some(keep)) = (&result, kept_aside.is_empty(), &keep) {
-            // After the sink and before the acknowledgement: a crash between doubles, never loses.
-            result = keep.keep(&named.name, kept_aside).await;
-        }
-        if result.is_ok() {
-            let label = [("sink", named.name.as_str())];
-            telemetry::count("dts_sink_writes_total", &label, 1);
-            telemetry::count("dts_sink_rows_total", &label, rows);
-            telemetry::count("dts_sink_bytes_total", &label, bytes);
-            telemetry::observe("dts_sink_write_seconds", &label, mono_now().since(started).as_secs_f64());
-            let now_ms = wall_now_us() / 1000;
-            for ms in made {
-                let latency = (now_ms - ms as i64).max(0) as f64 / 1000.0;
-                telemetry::observe("dts_event_latency_seconds", &label, latency);
+    let mut claims = named.claims.take();
+    loop {
+        let Job { mut parts } = match next_job(&jobs, &mut claims).await {
+            Next::Write(job) => job,
+            Next::Claim(claim) => {
+                let claimed = named.sink.claim(claim.device).await.map_err(|e| e.to_string());
+                // Who asked may be gone; a number that is not used is no harm.
+                claim.done.try_send(claimed).ok();
+                continue;
             }
-        }
-        if results.send((index, result)).await.is_err() {
+            Next::End => break,
+        };
+        parts.retain(|part| !named.marks.iter().any(|mark| covers(mark, &part.batch)));
+        let mut fenced = Vec::new();
+        let result = loop {
+            let result = write(&mut named, abilities, keep.as_deref(), &parts).await;
+            let Err(SinkError::Fenced { devices }) = &result else { break result };
+            let before = fenced.len();
+            parts.retain(|part| {
+                let newer =
+                    |m: &Mark| devices.iter().any(|(d, session)| *d == m.device && m.session < *session);
+                let stays = !part.mark.as_ref().is_some_and(newer);
+                if !stays {
+                    fenced.push(part.slot);
+                }
+                stays
+            });
+            if fenced.len() == before {
+                // A sink that fences what is not there: no reason to spin.
+                break Err(SinkError::Retry("it refuses sessions that did not write".to_owned()));
+            }
+            telemetry::count(
+                "dts_sink_fenced_batches_total",
+                &[("sink", &named.name)],
+                (fenced.len() - before) as u64,
+            );
+        };
+        if results.send(Written { sink: index, result, fenced }).await.is_err() {
             break;
         }
     }
@@ -257,6 +305,66 @@ async fn worker(
     if let Err(error) = named.sink.close().await {
         log::warn!("sink `{name}`: {error}");
     }
+}
+
+enum Next {
+    Write(Job),
+    Claim(Claim),
+    End,
+}
+
+/// Sessions first: they are short, and a device waits.
+async fn next_job(
+    jobs: &async_channel::Receiver<Job>,
+    claims: &mut Option<async_channel::Receiver<Claim>>,
+) -> Next {
+    let claim = async {
+        match &*claims {
+            Some(claims) => claims.recv().await.ok().map(Next::Claim),
+            None => std::future::pending().await,
+        }
+    };
+    let job = async { Some(jobs.recv().await.map_or(Next::End, Next::Write)) };
+    if let Some(next) = claim.or(job).await {
+        return next;
+    }
+    // No source will ask any more.
+    *claims = None;
+    jobs.recv().await.map_or(Next::End, Next::Write)
+}
+
+/// One write, and the marks beside it.
+async fn write(
+    named: &mut NamedSink,
+    abilities: Abilities,
+    keep: Option<&dyn KeepMarks>,
+    parts: &[Part],
+) -> Result<(), SinkError> {
+    let batches: Vec<Batch> = parts.iter().map(|part| part.batch.clone()).collect();
+    let marks = newest_marks(parts.iter().filter_map(|part| part.mark.as_ref()));
+    let started = mono_now();
+    let rows: u64 = batches.iter().map(|b| u64::from(b.rows)).sum();
+    let bytes: u64 = batches.iter().map(|b| b.bytes() as u64).sum();
+    let made: Vec<u64> = batches.iter().filter_map(last_made_ms).collect();
+    let kept_aside = if abilities.marks { Vec::new() } else { marks.clone() };
+    let mut result = named.sink.write(batches, if abilities.marks { marks } else { Vec::new() }).await;
+    if let (Ok(()), false, Some(keep)) = (&result, kept_aside.is_empty(), keep) {
+        // After the sink and before the acknowledgement: a crash between doubles, never loses.
+        result = keep.keep(&named.name, kept_aside).await;
+    }
+    if result.is_ok() {
+        let label = [("sink", named.name.as_str())];
+        telemetry::count("dts_sink_writes_total", &label, 1);
+        telemetry::count("dts_sink_rows_total", &label, rows);
+        telemetry::count("dts_sink_bytes_total", &label, bytes);
+        telemetry::observe("dts_sink_write_seconds", &label, mono_now().since(started).as_secs_f64());
+        let now_ms = wall_now_us() / 1000;
+        for ms in made {
+            let latency = (now_ms - ms as i64).max(0) as f64 / 1000.0;
+            telemetry::observe("dts_event_latency_seconds", &label, latency);
+        }
+    }
+    result
 }
 
 /// Whether a sink with this mark has all of `batch`.
@@ -274,3 +382,7 @@ fn last_made_ms(batch: &Batch) -> Option<u64> {
     let row = batch.iter().last()?.ok()?;
     Some(batch.clock.hlc(row.head().hlc) >> 16).filter(|&ms| ms > 0)
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -40,6 +40,12 @@ pub trait SinkConfig: std::fmt::Debug {
     /// Opens it. Creates what is missing (files, tables).
     fn open(&self, name: &str) -> LocalFuture<'_, Result<Box<dyn Sink>, SinkError>>;
 
+    /// Whether several dts may write to it at a time and know of each other: it keeps [`Mark`]s and session
+    /// numbers ([`Sink::claim`]) where all of them see them.
+    fn shares_state(&self) -> bool {
+        false
+    }
+
     /// For the type `centre`: its `centre::Config`, since the shipping is driven by the spool and not by the
     /// pipeline.
     fn as_centre(&self) -> Option<&(dyn std::any::Any + 'static)> {
@@ -81,6 +87,15 @@ pub struct Mark {
     pub session: u64,
 }
 
+/// A session that a node began for a device, and what the sink then held of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// Its number: above that of every session before, of any node.
+    pub session: u64,
+    /// The device's marks. They stand still until this session, or a newer one, writes.
+    pub marks: Vec<Mark>,
+}
+
 /// A sink that is open.
 pub trait Sink {
     /// What it can do. Constant for its life.
@@ -94,6 +109,14 @@ pub trait Sink {
     /// Every mark it holds. Called once, before the first write. Empty without `marks`.
     fn marks(&mut self) -> LocalFuture<'_, Result<Vec<Mark>, SinkError>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Begins a session of `device`, for sinks whose config says [`SinkConfig::shares_state`]. From now on
+    /// every write with a [`Mark`] of an older session of this device is [`SinkError::Fenced`].
+    fn claim(&mut self, device: Arc<str>) -> LocalFuture<'_, Result<Claimed, SinkError>> {
+        Box::pin(async move {
+            Err(SinkError::Fatal(format!("no session of {device} can be counted: this sink shares nothing")))
+        })
     }
 
     /// Tries to reach the peer and says in one line what it found. For `dts check --connect`.
@@ -118,6 +141,13 @@ pub enum SinkError {
         row: u32,
         /// What is wrong with it.
         reason: String,
+    },
+    /// These devices have newer sessions, at another node or here, than those whose batches are in the
+    /// write. Nothing was written: the same write without them.
+    #[error("newer sessions of {} devices have taken over", .devices.len())]
+    Fenced {
+        /// Device, and the number of its newest session.
+        devices: Vec<(Arc<str>, u64)>,
     },
     /// Cannot go on without a change by the user; the message says which.
     #[error("{0}")]

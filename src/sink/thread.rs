@@ -2,10 +2,11 @@
 //! a channel, one job at a time.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_channel::{Receiver, Sender};
 
-use super::{Abilities, Mark, Sink, SinkError};
+use super::{Abilities, Claimed, Mark, Sink, SinkError};
 use crate::event::Batch;
 use crate::runtime::{LocalFuture, timeout};
 
@@ -26,6 +27,9 @@ pub(super) enum Job {
     Write(Vec<Batch>, Vec<Mark>, Reply<()>),
     /// [`Sink::marks`].
     Marks(Reply<Vec<Mark>>),
+    /// [`Sink::claim`]. Only a sink that shares its state knows it.
+    #[allow(dead_code)]
+    Claim(Arc<str>, Reply<Claimed>),
     /// [`Sink::probe`].
     Probe(Reply<String>),
     /// [`Sink::close`]: the last job.
@@ -36,6 +40,12 @@ pub(super) enum Job {
 pub(super) fn answer<T>(reply: &Reply<T>, result: Result<T, SinkError>) {
     // The asker may have been cancelled: then nobody wants to know.
     drop(reply.try_send(result));
+}
+
+/// What a sink that shares nothing says to [`Job::Claim`].
+#[allow(dead_code)]
+pub(super) fn unshared() -> SinkError {
+    SinkError::Fatal("this sink shares nothing with other nodes".to_owned())
 }
 
 /// The sink's end of the channel.
@@ -93,6 +103,10 @@ impl Sink for ThreadSink {
 
     fn marks(&mut self) -> LocalFuture<'_, Result<Vec<Mark>, SinkError>> {
         Box::pin(self.ask(Job::Marks))
+    }
+
+    fn claim(&mut self, device: Arc<str>) -> LocalFuture<'_, Result<Claimed, SinkError>> {
+        Box::pin(self.ask(|reply| Job::Claim(device, reply)))
     }
 
     fn probe(&mut self) -> LocalFuture<'_, Result<String, SinkError>> {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use crate::clock::Stamp;
 use crate::event::Batch;
 use crate::runtime::{LocalFuture, Stop};
-use crate::sink::Mark;
+use crate::sink::{Claimed, Mark};
 
 #[cfg(feature = "source-devices")]
 pub mod devices;
@@ -45,6 +45,12 @@ pub trait SourceConfig: std::fmt::Debug {
     /// Its own type, for commands that need its section.
     fn as_any(&self) -> Option<&(dyn std::any::Any + 'static)> {
         None
+    }
+
+    /// Whether other nodes take the same devices at the same time, so that the sink must be one that they
+    /// share ([`crate::sink::SinkConfig::shares_state`]).
+    fn has_other_nodes(&self) -> bool {
+        false
     }
 
     /// Whether a spool must stand behind it, because what it read cannot be read again.
@@ -90,9 +96,21 @@ pub enum Refused {
     /// Not stored now: full disk, or a full buffer with the policy `block`. Try again later.
     #[error("{0}")]
     Busy(String),
+    /// A newer session of the device writes, here or at another node; nothing was stored.
+    #[error("a newer connection of the device took over")]
+    TakenOver,
     /// dts is stopping; nothing was stored.
     #[error("dts is stopping")]
     Stopping,
+}
+
+/// Asks the sink for a session of a device ([`crate::sink::Sink::claim`]).
+#[derive(Debug)]
+pub struct Claim {
+    /// The device.
+    pub device: Arc<str>,
+    /// Takes the answer; the error is for people.
+    pub done: async_channel::Sender<Result<Claimed, String>>,
 }
 
 /// A batch on its way, and where to say what became of it.
@@ -125,6 +143,8 @@ pub struct Outlet {
     pub positions: Arc<[(Box<str>, Box<[u8]>)]>,
     /// Watermarks that every sink holds (for `devices`), from before the restart.
     pub marks: Arc<[Mark]>,
+    /// Where sessions are claimed, if the sink is shared with other nodes (for `devices`).
+    pub claims: Option<async_channel::Sender<Claim>>,
     tx: async_channel::Sender<Submission>,
 }
 
@@ -138,13 +158,19 @@ impl Outlet {
         positions: Arc<[(Box<str>, Box<[u8]>)]>,
         tx: async_channel::Sender<Submission>,
     ) -> Self {
-        Self { source, lane, stamp, max_row_bytes, positions, marks: Arc::new([]), tx }
+        Self { source, lane, stamp, max_row_bytes, positions, marks: Arc::new([]), claims: None, tx }
     }
 
     /// With the watermarks that the sinks hold.
     #[must_use]
     pub fn with_marks(self, marks: Arc<[Mark]>) -> Self {
         Self { marks, ..self }
+    }
+
+    /// With a way to claim sessions.
+    #[must_use]
+    pub fn with_claims(self, claims: Option<async_channel::Sender<Claim>>) -> Self {
+        Self { claims, ..self }
     }
 
     /// Hands `batch` on, waiting for credit. Batches of one source are taken in the order of the

@@ -77,6 +77,11 @@ pub(super) static METRICS: &[(&str, Kind, &str)] = &[
         "From when a row was made to when its sink has it, at the last row of a batch",
     ),
     ("dts_sink_absorbed_rows_total", Counter, "Rows that a sink had already, by key and version"),
+    (
+        "dts_sink_fenced_batches_total",
+        Counter,
+        "Batches that were refused: a newer session of their device, perhaps at another node, took over",
+    ),
     ("dts_sink_http_request_seconds", Histogram, "Time of one request of an http sink"),
     ("dts_sink_http_requests_total", Counter, "Requests of an http sink, by status"),
     ("dts_sink_sync_failures_total", Counter, "fsyncs of a sink that failed"),
@@ -137,5 +142,7 @@ pub(super) static METRICS: &[(&str, Kind, &str)] = &[
     ("dts_messages_total", Counter, "Messages of plain MQTT clients that were taken"),
     ("dts_publishes_refused_total", Counter, "PUBLISHes that were refused, by reason"),
     ("dts_publishes_shed_total", Counter, "QoS 0 PUBLISHes that were dropped while busy"),
+    ("dts_jwks_fetches_total", Counter, "Fetches of the keys of tokens, by result"),
+    ("dts_jwks_keys", Gauge, "Keys of tokens that were fetched last"),
     ("dts_takeovers_total", Counter, "Connections that a newer one of the same device took over"),
 ];

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Positions;
 use crate::control::Tap;
 use crate::runtime::{self, Task};
 use crate::source::{Refused, Submission};
@@ -47,6 +48,7 @@ pub(super) fn start(
     source: Arc<str>,
     max_row_bytes: usize,
     tap: Tap,
+    positions: Rc<Positions>,
 ) -> (async_channel::Sender<Submission>, Task<()>) {
     let (tx, rx) = async_channel::bounded::<Submission>(1);
     let (freed_tx, freed) = async_channel::bounded(1);
@@ -66,11 +68,16 @@ pub(super) fn start(
             }
             let bytes = batch.bytes();
             credit.take(bytes);
-            let (spool, credit) = (spool.clone(), credit.clone());
+            let (spool, credit, positions) = (spool.clone(), credit.clone(), positions.clone());
+            let source = source.clone();
             // Tasks are first polled in the order of their spawning, and a store is queued at its first poll.
             runtime::spawn(async move {
                 let Submission { lane, batch, done, .. } = submission;
+                let moves = batch.positions.clone();
                 let stored = spool.store(&lane, batch).await;
+                if stored.is_ok() {
+                    positions.stored(&source, moves);
+                }
                 credit.give(bytes);
                 done.try_send(stored).ok();
             })

@@ -25,8 +25,28 @@ use crate::runtime::{self, Stop};
 use crate::source::Outlet;
 use crate::spool::{Opened, Spool};
 
-/// Where every source goes on after a restart: (source, key, value).
-type Positions = Vec<(Arc<str>, Box<str>, Box<[u8]>)>;
+/// Where every source goes on after a restart, its own or that of dts: what was stored last.
+#[derive(Debug)]
+struct Positions(RefCell<Vec<crate::spool::Position>>);
+
+impl Positions {
+    fn of(&self, source: &str) -> Arc<[(Box<str>, Box<[u8]>)]> {
+        let all = self.0.borrow();
+        let of_it = all.iter().filter(|(name, ..)| **name == *source);
+        of_it.map(|(_, key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// What came with a batch that is stored now.
+    fn stored(&self, source: &Arc<str>, positions: Vec<(Box<str>, Box<[u8]>)>) {
+        let mut all = self.0.borrow_mut();
+        for (key, value) in positions {
+            match all.iter_mut().find(|(name, k, _)| *name == *source && *k == key) {
+                Some((_, _, old)) => *old = value,
+                None => all.push((source.clone(), key, value)),
+            }
+        }
+    }
+}
 
 pub(super) async fn run(plan: Rc<Plan>, seen: Seen, stop: Stop) -> Result<(), EngineError> {
     let identity = open_identity(&plan)?;
@@ -39,7 +59,7 @@ pub(super) async fn run(plan: Rc<Plan>, seen: Seen, stop: Stop) -> Result<(), En
         .map_err(|error| EngineError::Other(format!("buffer: {error}")))?;
     report(&opened);
     answers::start(&plan, &seen, spool.clone(), &stop).await?;
-    let positions: Rc<Positions> = Rc::new(opened.positions);
+    let positions = Rc::new(Positions(RefCell::new(opened.positions)));
 
     let (inputs, stop_inputs) = Stop::new();
     let mut running = Vec::new();
@@ -48,12 +68,12 @@ pub(super) async fn run(plan: Rc<Plan>, seen: Seen, stop: Stop) -> Result<(), En
         let (stop, stamp, tap) = (stop_inputs.clone(), clock.stamp(), seen.tap.clone());
         running.push(runtime::spawn(async move {
             let Some(source) = plan.sources.get(index) else { return Ok(()) };
-            let (tx, intake) = intake::start(spool, source.name.clone(), max_row_bytes, tap);
+            let (tx, intake) =
+                intake::start(spool, source.name.clone(), max_row_bytes, tap, positions.clone());
             let outlet = || {
-                let of_it = positions.iter().filter(|(name, ..)| *name == source.name);
-                let of_it: Vec<_> = of_it.map(|(_, key, value)| (key.clone(), value.clone())).collect();
+                let of_it = positions.of(&source.name);
                 let (name, lane) = (source.name.clone(), source.lane.clone());
-                Outlet::new(name, lane, stamp.clone(), max_row_bytes, of_it.into(), tx.clone())
+                Outlet::new(name, lane, stamp.clone(), max_row_bytes, of_it, tx.clone())
             };
             let ended = sources::supervise(source, outlet, stop).await;
             drop(tx);

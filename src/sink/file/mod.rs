@@ -20,7 +20,7 @@ use async_channel::{Receiver, RecvError};
 use futures_lite::future::block_on;
 
 use self::core::{Core, Options, failed};
-use super::thread::{Job, Reply, ThreadSink, answer};
+use super::thread::{Job, Reply, ThreadSink, answer, unshared};
 use super::{Abilities, Sink, SinkConfig, SinkError};
 use crate::codec::json::{Format, Integers, Meta};
 use crate::config::node::{Kind, Node};
@@ -142,6 +142,7 @@ fn serve(name: &str, path: PathBuf, options: Options, jobs: &Receiver<Job>, open
             Next::Job(Job::Write(batches, _, reply)) => {
                 answer(&reply, core.write(&batches, mono_now(), wall_now_us()));
             }
+            Next::Job(Job::Claim(_, reply)) => answer(&reply, Err(unshared())),
             Next::Job(Job::Marks(reply)) => answer(&reply, Ok(Vec::new())),
             Next::Job(Job::Probe(reply)) => answer(&reply, Ok(core.probe())),
             Next::Job(Job::Close(reply)) => {

@@ -11,6 +11,9 @@ pub(super) enum ApplyError {
     /// The row cannot be stored.
     #[error("{0}")]
     Reject(String),
+    /// Newer sessions of these devices, with their numbers, have taken over.
+    #[error("newer sessions have taken over")]
+    Fenced(Vec<(std::sync::Arc<str>, u64)>),
 }
 
 /// What to do about it.

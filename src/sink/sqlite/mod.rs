@@ -10,6 +10,7 @@
 //! | `graves` | versions of deleted rows |
 //! | `ranges` | sequence numbers that were written |
 //! | `events` | messages, losses, schema changes, the log |
+//! | `sessions` | session numbers of devices, shared by all nodes that write to the file |
 //! | `store` | the core: one write is one transaction |
 //!
 //! Failure: a full disk, a lock of somebody else and a disk error are tried again (after a disk
@@ -24,6 +25,7 @@ mod layout;
 mod mirror;
 mod names;
 mod ranges;
+mod sessions;
 mod shape;
 mod store;
 #[cfg(test)]
@@ -110,6 +112,11 @@ impl Config {
 }
 
 impl SinkConfig for Config {
+    /// SQLite's locks hold among the processes of one machine.
+    fn shares_state(&self) -> bool {
+        true
+    }
+
     fn open(&self, name: &str) -> LocalFuture<'_, Result<Box<dyn Sink>, SinkError>> {
         let name = name.to_owned();
         Box::pin(async move {
@@ -189,6 +196,7 @@ fn refuse(jobs: &Receiver<Job>, error: SinkError) -> bool {
     match jobs.recv_blocking() {
         Ok(Job::Write(_, _, reply)) => answer(&reply, Err(error)),
         Ok(Job::Marks(reply)) => answer(&reply, Err(error)),
+        Ok(Job::Claim(_, reply)) => answer(&reply, Err(error)),
         Ok(Job::Probe(reply)) => answer(&reply, Err(error)),
         Ok(Job::Close(reply)) => {
             answer(&reply, Ok(()));
@@ -220,6 +228,7 @@ fn work(name: &str, mut store: Store<'_>, jobs: &Receiver<Job>) -> End {
                 reply_to(&reply, result.map(|_| ()))
             }
             Job::Marks(reply) => reply_to(&reply, store.marks()),
+            Job::Claim(device, reply) => reply_to(&reply, store.claim(&device)),
             Job::Probe(reply) => reply_to(&reply, store.probe()),
             Job::Close(reply) => return End::Close(reply),
         };

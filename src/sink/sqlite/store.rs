@@ -14,8 +14,9 @@ use super::events::{self, Event};
 use super::layout::Options;
 use super::mirror::{At, Mirror, Room, Version};
 use super::ranges::Ranges;
+use super::sessions;
 use crate::event::{Batch, Origin};
-use crate::sink::{Mark, SinkError};
+use crate::sink::{Claimed, Mark, SinkError};
 
 /// (device, epoch) pairs kept in memory; all are forgotten when there are more.
 const MAX_SEEN: usize = 4096;
@@ -53,6 +54,8 @@ pub struct Store<'c> {
     scratch: Vec<u8>,
     /// Changes when somebody else writes to the file.
     data_version: i64,
+    /// Sessions are claimed: marks of older ones are refused.
+    fences: bool,
 }
 
 impl std::fmt::Debug for Store<'_> {
@@ -74,7 +77,7 @@ impl<'c> Store<'c> {
         conn.set_prepared_statement_cache_capacity(64);
         let mirror = Mirror::new(conn, options).map_err(|e| explain(options, outside(e)))?;
         let (seen, scratch) = (HashMap::new(), Vec::new());
-        Ok(Self { conn, options, mirror, seen, scratch, data_version: 0 })
+        Ok(Self { conn, options, mirror, seen, scratch, data_version: 0, fences: false })
     }
 
     /// Every mark in the file.
@@ -95,6 +98,17 @@ impl<'c> Store<'c> {
             marks.collect()
         };
         read().map_err(|e| explain(self.options, outside(e)))
+    }
+
+    /// Begins a session of `device`: see [`crate::sink::Sink::claim`].
+    pub fn claim(&mut self, device: &Arc<str>) -> Result<Claimed, WriteError> {
+        self.fences = true;
+        let claimed = sessions::claim(self.conn, device);
+        if claimed.is_err() && !self.conn.is_autocommit() {
+            // The next transaction fails if this does, and says so.
+            self.conn.execute_batch("ROLLBACK").unwrap_or_default();
+        }
+        claimed.map_err(|e| explain(self.options, outside(e)))
     }
 
     /// Writes all of it, or nothing.
@@ -126,6 +140,12 @@ impl<'c> Store<'c> {
             self.data_version = version;
             self.seen.clear();
             self.mirror.forget().map_err(sql)?;
+        }
+        if self.fences {
+            let fenced = sessions::fenced(self.conn, marks).map_err(sql)?;
+            if !fenced.is_empty() {
+                return Err(outside(ApplyError::Fenced(fenced)));
+            }
         }
         let mut written = Written::default();
         for (i, batch) in batches.iter().enumerate() {
@@ -282,6 +302,9 @@ fn explain(options: &Options, (error, row): Failure) -> WriteError {
                 None => SinkError::Fatal(format!("write {path}: {reason}")),
             };
             return WriteError { error, reopen: false };
+        }
+        ApplyError::Fenced(devices) => {
+            return WriteError { error: SinkError::Fenced { devices }, reopen: false };
         }
         ApplyError::Sqlite(error) => error,
     };

@@ -666,3 +666,46 @@ fn out_of_date_versions_leave_the_model() {
         });
     }
 }
+
+#[test]
+fn a_newer_session_at_another_node_fences_the_older_ones_writes() {
+    let dir = TempDir::new("sqlite");
+    let (here, there) = (options(&dir), options(&dir));
+    let (conn_here, conn_there) = (open(&here).unwrap(), open(&there).unwrap());
+    let (mut a, mut b) = (Store::new(&conn_here, &here).unwrap(), Store::new(&conn_there, &there).unwrap());
+    let t = table("t", &["id"], &["id"]);
+    let put = |seq: u64| from("box", 9, seq, |batch| insert(batch, &t, &[Value::Int(seq as i64)]));
+    let mark = |device: &str, seq, session| Mark {
+        device: device.into(),
+        lane: "main".into(),
+        epoch: 9,
+        seq,
+        crc: seq as u32,
+        session,
+    };
+    let device: Arc<str> = "box".into();
+    // Before anybody claims, a mark's session is only noted.
+    a.write(&[put(1)], &[mark("box", 1, 5)]).unwrap();
+    let claimed = a.claim(&device).unwrap();
+    assert_eq!((claimed.session, claimed.marks), (6, vec![mark("box", 1, 6)]));
+    a.write(&[put(2)], &[mark("box", 2, 6)]).unwrap();
+    let claimed = b.claim(&device).unwrap();
+    assert_eq!((claimed.session, claimed.marks), (7, vec![mark("box", 2, 7)]));
+    // Nothing of the old session's write is kept, nor of what comes with it.
+    let other = from("other", 9, 1, |batch| insert(batch, &t, &[Value::Int(100)]));
+    let refused = a.write(&[put(3), other.clone()], &[mark("box", 3, 6), mark("other", 1, 1)]).unwrap_err();
+    match refused.error {
+        SinkError::Fenced { devices } => assert_eq!(devices, [(device.clone(), 7)]),
+        error => panic!("{error}"),
+    }
+    assert!(!refused.reopen);
+    a.write(&[other], &[mark("other", 1, 1)]).unwrap();
+    b.write(&[put(3)], &[mark("box", 3, 7)]).unwrap();
+    let ids = rows(&conn_here, "SELECT id FROM t ORDER BY id");
+    assert_eq!(ids, [[int(1)], [int(2)], [int(3)], [int(100)]]);
+    // Back again; and a device that nobody knows begins at 1.
+    assert_eq!(a.claim(&device).unwrap().session, 8);
+    assert!(b.write(&[put(4)], &[mark("box", 4, 7)]).is_err());
+    let claimed = b.claim(&"new".into()).unwrap();
+    assert_eq!((claimed.session, claimed.marks), (1, Vec::new()));
+}

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use async_channel::Receiver;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::thread::{Job, Reply, ThreadSink, answer};
+use super::thread::{Job, Reply, ThreadSink, answer, unshared};
 use super::{Abilities, Sink, SinkConfig, SinkError};
 use crate::codec::json::{self, Format, Integers, Meta};
 use crate::event::Batch;
@@ -51,6 +51,7 @@ fn serve(fd: OwnedFd, format: Format, jobs: &Receiver<Job>, opened: &Reply<()>) 
     while let Ok(job) = jobs.recv_blocking() {
         match job {
             Job::Write(batches, _, reply) => answer(&reply, write(&mut out, &mut buffer, &batches, format)),
+            Job::Claim(_, reply) => answer(&reply, Err(unshared())),
             Job::Marks(reply) => answer(&reply, Ok(Vec::new())),
             Job::Probe(reply) => answer(&reply, Ok("standard output is open".to_owned())),
             Job::Close(reply) => return answer(&reply, Ok(())),

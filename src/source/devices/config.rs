@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::config::node::Kind;
 use crate::config::{ByteSize, Context, Duration, Field, Node};
 use crate::link::TlsServer;
+use crate::link::web::Url;
 
 use super::fence::OnConflict;
 
@@ -30,6 +31,14 @@ crate::section! {
         /// Public keys of tokens (JWT by EdDSA, ES256 or RS256), a JWKS or PEM file. The token is the password
         /// in CONNECT; its `sub` is the device's name, `exp` is required.
         jwt_keys_file: Option<PathBuf>,
+        /// Where such keys are published (JWKS): `https://…`, or `http://` on this machine. Fetched at the start, every
+        /// `jwks_refresh`, and when a token names a key that is not known, at most once a minute. While it cannot be
+        /// fetched, the keys of last time stay in force.
+        jwks_url: Option<Url>,
+        /// Certificates (PEM) that the one of `jwks_url` must lead to. Default: those that the system trusts.
+        jwks_ca_file: Option<PathBuf>,
+        /// How often `jwks_url` is fetched: a key that was withdrawn is good for so long.
+        jwks_refresh: Duration = "1h",
         /// What a token's `aud` must be or hold. Default: not looked at.
         jwt_audience: Option<String>,
         /// How far the clock of who signs tokens may differ from ours.
@@ -37,6 +46,10 @@ crate::section! {
         /// A second live installation under one name: `keep_both` takes the data of both, kept apart by epoch,
         /// and lets the newer take over at most once a minute; `keep_first` refuses the newer one.
         on_conflict: OnConflict = "keep_both",
+        /// `many`: other dts take the same devices at the same time and write to the same sink, which must then be the
+        /// only one and keep what they share (`sqlite`: on one machine). A device's newest connection, wherever it is,
+        /// fences its older ones: what those still send is refused. Costs one small transaction a connection.
+        nodes: Nodes = "one",
         /// Connections at once. Each costs about 40 KiB, and up to `connection_bytes` while its data waits.
         max_connections: u32 = "20000",
         /// Connections of one device at once: its agent and its plain MQTT clients.
@@ -55,6 +68,9 @@ crate::section! {
         max_packet_bytes: ByteSize = "1MiB",
         /// Largest frame body taken, uncompressed. A row of a device must fit.
         max_body_bytes: ByteSize = "4MiB",
+        /// Dictionaries (`zstd --train`) that devices' frames may be compressed with, each at most 1MiB and about three times
+        /// that in memory; devices use only those that stand here. While a new one is rolled out, name both.
+        zstd_dictionary_files: Vec<PathBuf> = "[]",
         /// PUBLISHes of one connection that may be on their way to the sinks.
         receive_maximum: u16 = "64",
         /// Bodies of one connection that may wait for the sinks; beyond it the connection is not read.
@@ -65,6 +81,29 @@ crate::section! {
         max_lanes: u32 = "16",
         /// Epochs of a lane whose watermarks are remembered.
         max_epochs: u32 = "8",
+    }
+}
+
+/// How many dts take these devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// This one alone.
+    One,
+    /// Others, too.
+    Many,
+}
+
+impl Field for Nodes {
+    fn read(node: &Node, cx: &mut Context) -> Option<Self> {
+        match &node.kind {
+            Kind::Scalar { text, .. } if text == "one" => Some(Self::One),
+            Kind::Scalar { text, .. } if text == "many" => Some(Self::Many),
+            _ => cx.expected(node, "`one` or `many`"),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "enum": ["one", "many"] })
     }
 }
 
@@ -101,11 +140,24 @@ impl Config {
             ));
         }
         let certificates = self.tls.as_ref().is_some_and(|t| t.client_ca_file.is_some());
-        if !certificates && self.password_file.is_none() && self.jwt_keys_file.is_none() {
+        let tokens = self.jwt_keys_file.is_some() || self.jwks_url.is_some();
+        if !certificates && self.password_file.is_none() && !tokens {
             return Some(
-                "no device could come in: set `client_ca_file` in `tls`, `password_file` or `jwt_keys_file`"
+                "no device could come in: set `client_ca_file` in `tls`, `password_file`, `jwt_keys_file` or `jwks_url`"
                     .to_owned(),
             );
+        }
+        if let Some(url) = self.jwks_url.as_ref().filter(|url| !url.tls && !is_loopback(&url.host)) {
+            let host = &url.host;
+            return Some(format!(
+                "`jwks_url` must be https: who could change what comes from {host} could let anybody in"
+            ));
+        }
+        if self.jwks_refresh.as_secs() == 0 {
+            return Some("`jwks_refresh` must be at least 1s".to_owned());
+        }
+        if self.zstd_dictionary_files.len() > 16 {
+            return Some("more than 16 `zstd_dictionary_files`".to_owned());
         }
         let zero = [
             ("max_connections", self.max_connections),
@@ -129,6 +181,10 @@ impl Config {
         let odd = small.iter().find(|(_, n)| n.0 < 1024 || n.0 > 1 << 28 && *n != self.total_bytes);
         odd.map(|(name, _)| format!("`{name}` must be between 1KiB and 256MiB"))
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -170,6 +226,10 @@ mod tests {
             (with(&[]), Some("nothing to listen on")),
             (vec![passwords.clone()], Some("need `tls`")),
             (vec![tls()], Some("no device could come in")),
+            (vec![tls(), ("jwks_url", text("https://id.example/jwks"))], None),
+            (vec![tls(), ("jwks_url", text("http://127.0.0.1:8080/jwks"))], None),
+            (vec![tls(), ("jwks_url", text("http://id.example/jwks"))], Some("must be https")),
+            (vec![tls(), passwords.clone(), ("jwks_refresh", text("0s"))], Some("`jwks_refresh`")),
             (vec![tls(), passwords.clone(), ("max_lanes", text("0"))], Some("`max_lanes`")),
             (vec![tls(), passwords.clone(), ("max_body_bytes", text("1"))], Some("`max_body_bytes`")),
         ] {

@@ -70,10 +70,11 @@ impl Frames {
 
     /// Takes one payload of `dts/v1/<device>/c`.
     pub fn take(&mut self, hub: &mut Hub, payload: &Bytes, waiter: Waiter) -> Outcome {
-        let (header, body) = match frame::decode(payload, hub.options.max_body_bytes) {
-            Ok((Header::V1(header), body)) => (header, body),
-            Err(error) => return bad_frame(&error),
-        };
+        let (header, body) =
+            match frame::decode_with(payload, hub.options.max_body_bytes, &hub.options.dictionaries) {
+                Ok((Header::V1(header), body)) => (header, body),
+                Err(error) => return bad_frame(&error),
+            };
         count("dts_frames_total", &[], 1);
         count("dts_frame_wire_bytes_total", &[], payload.len() as u64);
         // An uncompressed body is a part of the read buffer, which may be much larger.

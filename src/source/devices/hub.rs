@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Stamp;
 use crate::event::{Batch, Table};
+use crate::frame::Dictionary;
 use crate::runtime::Mono;
 use crate::sink::Mark;
 use crate::source::Refused;
@@ -47,6 +48,10 @@ pub struct Options {
     pub max_per_device: usize,
     /// Lanes a device, epochs a lane.
     pub watermarks: watermark::Limits,
+    /// Dictionaries that devices' frames may be compressed with.
+    pub dictionaries: Vec<Dictionary>,
+    /// Other nodes write to the same sink: an agent's session is claimed there.
+    pub claims_sessions: bool,
 }
 
 /// A batch on its way to the sinks.

@@ -3,6 +3,7 @@
 
 mod checker;
 mod connection;
+mod jwks;
 mod shared;
 
 use std::fmt;
@@ -13,15 +14,17 @@ use std::time::Duration;
 
 use async_io::Async;
 
+use crate::frame::Dictionary;
 use crate::link::quic::{self, Net, QuicLimits};
 use crate::link::tls::{Reloading, reloading_server};
+use crate::link::web::Connector;
 use crate::link::{Class, LinkError, tcp};
 use crate::runtime::{Stop, mono_now, rng, sleep, spawn};
 use crate::source::{Outlet, SourceError};
 use crate::telemetry::count;
 
 use super::admit::{self, Admission, Place, Refusal};
-use super::auth::{Authority, JwtKeys, JwtRules, PasswordFile};
+use super::auth::{Authority, FetchedKeys, JwtKeys, JwtRules, PasswordFile};
 use super::config::Config;
 use super::hub::{Hub, Options};
 use super::watermark;
@@ -30,6 +33,8 @@ use checker::Checker;
 use connection::serve;
 use shared::Shared;
 
+/// Keys of tokens are not fetched more often.
+const JWKS_REST: Duration = Duration::from_secs(60);
 /// What a stop waits for receipts, at most.
 const DRAIN: Duration = Duration::from_millis(700);
 /// After an accept that failed because the process has no file descriptor left.
@@ -40,6 +45,8 @@ pub struct Listener {
     config: Config,
     name: Arc<str>,
     authority: Authority,
+    jwks: Option<(Connector, FetchedKeys)>,
+    dictionaries: Vec<Dictionary>,
     tls: Option<Reloading<Arc<rustls::ServerConfig>>>,
     quic: Option<quinn::Endpoint>,
     secure: Option<Async<TcpListener>>,
@@ -57,10 +64,22 @@ impl Listener {
         if let Some(path) = &config.password_file {
             authority.passwords = Some(PasswordFile::open(path).map_err(fatal)?);
         }
-        if let Some(path) = &config.jwt_keys_file {
-            let rules = JwtRules { audience: config.jwt_audience.clone(), leeway: config.jwt_leeway };
-            authority.tokens = Some((JwtKeys::open(path).map_err(fatal)?, rules));
-        }
+        let jwks = match &config.jwks_url {
+            Some(url) => {
+                let connector = Connector::new(url, config.jwks_ca_file.as_deref(), None, None);
+                Some((connector.map_err(fatal)?, FetchedKeys::default()))
+            }
+            None => None,
+        };
+        let fetched = jwks.as_ref().map(|(_, keys)| keys.clone());
+        let keys = match &config.jwt_keys_file {
+            Some(path) => Some(JwtKeys::open(path).map_err(fatal)?.and_fetched(fetched)),
+            None => fetched.map(JwtKeys::fetched),
+        };
+        let rules = || JwtRules { audience: config.jwt_audience.clone(), leeway: config.jwt_leeway };
+        authority.tokens = keys.map(|keys| (keys, rules()));
+        let dictionaries = config.zstd_dictionary_files.iter().map(|path| Dictionary::open(path));
+        let dictionaries = dictionaries.collect::<Result<_, _>>().map_err(fatal)?;
         let tls = config.tls.clone().map(reloading_server).transpose().map_err(|e| fatal(e.to_string()))?;
         let quic = match (config.quic, &tls) {
             (Some(address), Some(tls)) => Some(
@@ -79,6 +98,8 @@ impl Listener {
             config: config.clone(),
             name: name.into(),
             authority,
+            jwks,
+            dictionaries,
             tls,
             quic,
         })
@@ -103,7 +124,8 @@ impl Listener {
     pub async fn run(self, outlet: Outlet, stop: Stop) -> Result<(), SourceError> {
         log::info!("source {}: listening on {self}", self.name);
         let config = &self.config;
-        let hub = Hub::new(options(config, &outlet), &outlet.marks, outlet.stamp.clone(), rng());
+        let hub =
+            Hub::new(options(config, &outlet, self.dictionaries), &outlet.marks, outlet.stamp.clone(), rng());
         let admission = Admission::new(admission_limits(config), mono_now());
         let checker = if self.authority.is_empty() {
             None
@@ -115,10 +137,15 @@ impl Listener {
         };
         // However this ends, the connections end with it.
         let (_alive, ended) = Stop::new();
-        let shared = Rc::new(Shared::new(hub, admission, checker, config.connect_timeout, ended));
+        let shared = Shared::new(hub, admission, checker, config.connect_timeout, ended);
+        let shared = Rc::new(shared.with_claims(outlet.claims.clone()));
         let feeder = spawn(shared.clone().feed(outlet));
         let tls = self.tls.map(Rc::new);
         let mut accepting = Vec::new();
+        if let Some((connector, keys)) = self.jwks {
+            let pace = jwks::Pace { refresh: config.jwks_refresh, rest: JWKS_REST };
+            accepting.push(spawn(jwks::keep(connector, keys, pace)));
+        }
         if let (Some(endpoint), Some(tls)) = (self.quic.clone(), tls.clone()) {
             accepting.push(spawn(accept_quic(shared.clone(), endpoint, tls, limits(config))));
         }
@@ -172,7 +199,7 @@ fn admission_limits(config: &Config) -> admit::Limits {
     }
 }
 
-fn options(config: &Config, outlet: &Outlet) -> Options {
+fn options(config: &Config, outlet: &Outlet, dictionaries: Vec<Dictionary>) -> Options {
     let bytes = |size: crate::config::ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
     Options {
         source: outlet.source.clone(),
@@ -191,6 +218,8 @@ fn options(config: &Config, outlet: &Outlet) -> Options {
             max_lanes: config.max_lanes as usize,
             max_epochs: config.max_epochs as usize,
         },
+        dictionaries,
+        claims_sessions: outlet.claims.is_some(),
     }
 }
 

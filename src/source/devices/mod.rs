@@ -59,6 +59,10 @@ impl SourceConfig for Config {
         Ok(Box::new(Devices { config: self.clone(), name: name.into() }))
     }
 
+    fn has_other_nodes(&self) -> bool {
+        self.nodes == config::Nodes::Many
+    }
+
     /// A device keeps what was not answered.
     fn needs_buffer(&self) -> bool {
         false

@@ -12,6 +12,7 @@ mod subscribe;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use crate::mqtt::{
     reason, topic,
 };
 use crate::runtime::Mono;
+use crate::sink::Claimed;
 use crate::source::Refused;
 use crate::telemetry::count;
 
@@ -83,6 +85,8 @@ pub struct Session {
     state: State,
     connect_by: Mono,
     check: Option<Check>,
+    /// Whose session is to be claimed.
+    claim: Option<Arc<str>>,
     /// Since when it is not read because of what it has on its way.
     blocked_since: Option<Mono>,
     /// It has been so for [`SHED_AFTER`], and an MQTT 5 client is told 0x97 for what comes.
@@ -97,8 +101,22 @@ pub struct Session {
 enum State {
     Connecting,
     Checking(Box<Connect>),
+    /// Let in, and waiting for the number of its session.
+    Claiming(Box<Entering>),
     Open(Box<Open>),
     Closed,
+}
+
+/// A client that may stay.
+#[derive(Debug)]
+struct Entering {
+    device: DeviceName,
+    version: Version,
+    /// What the server has called it.
+    assigned: Option<String>,
+    /// Whether it is a dts agent.
+    asks: bool,
+    until_us: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -138,11 +156,17 @@ impl Session {
             state: State::Connecting,
             connect_by: since + options.connect_timeout,
             check: None,
+            claim: None,
             blocked_since: None,
             shedding: false,
             timers_from: since,
             closing: false,
         }
+    }
+
+    /// Number of the connection.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// Takes bytes from the client. What is wrong with them ends the connection and shows in the
@@ -186,6 +210,11 @@ impl Session {
         self.check.take()
     }
 
+    /// The device whose session is to be claimed at the sink, once; [`Self::claimed`] takes the answer.
+    pub fn poll_claim(&mut self) -> Option<Arc<str>> {
+        self.claim.take()
+    }
+
     /// Whether it is over: write what is left, then close.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
@@ -201,7 +230,7 @@ impl Session {
         let heard = self.blocked_since.is_none() || self.shedding;
         let keep_alive = self.server.poll_timeout().filter(|_| heard).map(|at| at.max(self.timers_from));
         let own = match &self.state {
-            State::Checking(_) => Some(self.connect_by),
+            State::Checking(_) | State::Claiming(_) => Some(self.connect_by),
             State::Open(open) => {
                 let tell = (open.untold && open.wants("w")).then_some(open.tell_from);
                 let sheds = open.version == Version::V5 && !self.shedding;
@@ -229,7 +258,8 @@ impl Session {
             self.server.handle_timeout(now.mono).unwrap_or_default();
         }
         match &mut self.state {
-            State::Checking(_) if now.mono >= self.connect_by => {
+            State::Checking(_) | State::Claiming(_) if now.mono >= self.connect_by => {
+                self.leave(now.mono, hub);
                 count("dts_connects_refused_total", &[("reason", "timeout")], 1);
                 self.refuse(reason::SERVER_UNAVAILABLE, Vec::new());
             }
@@ -254,6 +284,29 @@ impl Session {
         match result {
             Ok(identity) => self.let_in(now, &connect, identity, hub),
             Err(denied) => self.deny(now.mono, denied, hub),
+        }
+    }
+
+    /// The result of [`Self::poll_claim`].
+    pub fn claimed(&mut self, now: Now, result: Result<Claimed, String>, hub: &mut Hub) {
+        if !matches!(self.state, State::Claiming(_)) {
+            return;
+        }
+        match result {
+            Ok(Claimed { session, marks }) => {
+                let State::Claiming(entering) = std::mem::replace(&mut self.state, State::Connecting) else {
+                    return;
+                };
+                hub.watermarks.replace(entering.device.shared(), session, &marks);
+                self.open(now, *entering, session, hub);
+            }
+            Err(why) => {
+                self.leave(now.mono, hub);
+                hub.log.warn(now.mono, "claim", None, || {
+                    format!("a device was sent away, since its session could not be counted: {why}")
+                });
+                self.busy("claim", hub.options.retry_after, Vec::new(), hub);
+            }
         }
     }
 
@@ -357,6 +410,12 @@ impl Session {
                 let reason = match &refused {
                     Refused::Busy(_) => reason::QUOTA_EXCEEDED,
                     Refused::TooLarge { .. } => reason::PAYLOAD_FORMAT_INVALID,
+                    // Its newer connection has it all.
+                    Refused::TakenOver => {
+                        count("dts_takeovers_total", &[], 1);
+                        let why = "a newer connection of this device took over";
+                        return self.close(reason::SESSION_TAKEN_OVER, why, Vec::new());
+                    }
                     // The client sends it again to whoever is there next.
                     Refused::Stopping => {
                         return self.close(reason::SERVER_SHUTTING_DOWN, "stopping", Vec::new());
@@ -375,10 +434,17 @@ impl Session {
     }
 
     fn end(&mut self, now: Mono, hub: &mut Hub) {
-        if let State::Open(open) = &self.state {
-            hub.fence.leave(now, &open.device, self.id);
-        }
+        self.leave(now, hub);
         self.state = State::Closed;
+    }
+
+    /// Gives its place among the device's live connections back, if it has one.
+    fn leave(&self, now: Mono, hub: &mut Hub) {
+        match &self.state {
+            State::Open(open) => hub.fence.leave(now, &open.device, self.id),
+            State::Claiming(entering) => hub.fence.leave(now, &entering.device, self.id),
+            _ => {}
+        }
     }
 
     /// Whether too much is on its way; notes since when.

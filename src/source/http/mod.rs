@@ -221,7 +221,7 @@ async fn take(request: Request<Incoming>, shared: &Shared) -> Result<Taken, Prob
 fn refusal(refused: Refused) -> Problem {
     let status = match refused {
         Refused::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Refused::Busy(_) | Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        Refused::Busy(_) | Refused::TakenOver | Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };
     Problem::new(status, refused.to_string())
 }

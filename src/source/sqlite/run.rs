@@ -208,7 +208,7 @@ impl<'a> Shell<'a> {
                     self.follower.stored();
                     return true;
                 }
-                Some(Err(Refused::Stopping)) | None => return false,
+                Some(Err(Refused::Stopping | Refused::TakenOver)) | None => return false,
                 Some(Err(Refused::Busy(why))) => {
                     if !said {
                         log::warn!("{}: {why}; tries again every second", self.outlet.source);
@@ -243,7 +243,7 @@ impl<'a> Shell<'a> {
                 match receipt.await {
                     Ok(()) if is_last => self.follower.stored(),
                     Ok(()) => {}
-                    Err(Refused::Stopping) => return false,
+                    Err(Refused::Stopping | Refused::TakenOver) => return false,
                     Err(Refused::Busy(_)) => {
                         if self.stop.or(sleep(Duration::from_secs(1))).await.is_none() {
                             return false;

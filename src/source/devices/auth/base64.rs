@@ -27,7 +27,7 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-pub(super) fn encode_url(bytes: &[u8]) -> String {
+pub(in crate::source::devices) fn encode_url(bytes: &[u8]) -> String {
     const ABC: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {

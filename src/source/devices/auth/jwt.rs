@@ -8,11 +8,14 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use super::fetched::FetchedKeys;
 use super::watched::Watched;
 use super::{Denied, DeviceName, Identity, base64};
 
 const MAX_TOKEN_BYTES: usize = 8 << 10;
 const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Keys of a JWKS that are looked at: each costs a signature's check for a token that names none.
+const MAX_KEYS: usize = 64;
 
 /// What a token must say beside being signed.
 #[derive(Clone, Debug)]
@@ -23,12 +26,15 @@ pub struct JwtRules {
     pub leeway: std::time::Duration,
 }
 
-/// Public keys that sign tokens, read again when the file changes.
+/// Public keys that sign tokens: of a file, read again when it changes, of a URL, or of both.
 #[derive(Debug)]
-pub struct JwtKeys(Watched<Vec<Key>>);
+pub struct JwtKeys {
+    file: Option<Watched<Vec<Key>>>,
+    fetched: Option<FetchedKeys>,
+}
 
 #[derive(Debug)]
-struct Key {
+pub(super) struct Key {
     id: Option<String>,
     key: Public,
 }
@@ -87,7 +93,19 @@ impl JwtKeys {
     /// Reads a JWKS (RFC 7517) or PEM file of public keys or certificates. Keys of a JWKS that are
     /// of another kind are passed over; in a PEM file they are a mistake.
     pub fn open(path: &Path) -> Result<Self, String> {
-        Watched::open(path, MAX_FILE_BYTES, read_keys).map(Self)
+        let file = Watched::open(path, MAX_FILE_BYTES, read_keys)?;
+        Ok(Self { file: Some(file), fetched: None })
+    }
+
+    /// Keys that somebody else fetches.
+    pub fn fetched(keys: FetchedKeys) -> Self {
+        Self { file: None, fetched: Some(keys) }
+    }
+
+    /// With keys that somebody else fetches, too.
+    #[must_use]
+    pub fn and_fetched(self, keys: Option<FetchedKeys>) -> Self {
+        Self { fetched: keys, ..self }
     }
 
     /// Checks a token's signature, its time and its audience. `exp` is required.
@@ -102,10 +120,18 @@ impl JwtKeys {
             return Err(bad);
         }
         let signature = json(signature)?;
-        let known = |key: &&Key| key.id.is_none() || head.kid.is_none() || key.id == head.kid;
-        let mut keys = self.0.get(now_us).iter().filter(known);
-        if !keys.any(|key| key.key.verifies(&head.alg, signed.as_bytes(), &signature)) {
-            return Err(bad);
+        let named = |key: &Key| key.id.is_none() || head.kid.is_none() || key.id == head.kid;
+        let verifies = |key: &Key| named(key) && key.key.verifies(&head.alg, signed.as_bytes(), &signature);
+        let by_file = self.file.as_mut().is_some_and(|file| file.get(now_us).iter().any(verifies));
+        if !by_file {
+            let Some(fetched) = &self.fetched else { return Err(bad) };
+            if !fetched.any(verifies) {
+                // A key that is known and did not sign it will not be another one after a fetch.
+                let is_known = head.kid.is_some() && fetched.any(|key| key.id == head.kid);
+                let has_keys = fetched.any(|_| true);
+                let may_come = !is_known && (head.kid.is_some() || !has_keys);
+                return Err(if may_come && fetched.ask() { Denied::KeysPending } else { bad });
+            }
         }
         let claims: Claims = serde_json::from_slice(&json(claims)?).map_err(|_| bad)?;
         if let Some(audience) = &rules.audience {
@@ -168,19 +194,24 @@ impl Jwk {
     }
 }
 
+/// The usable keys of a JWKS; none is an error.
+pub(super) fn read_jwks(bytes: &[u8]) -> Result<Vec<Key>, String> {
+    let set: Jwks = serde_json::from_slice(bytes).map_err(|e| format!(" {e}"))?;
+    let keys: Vec<Key> = set.keys.into_iter().filter_map(Jwk::public).take(MAX_KEYS).collect();
+    if keys.is_empty() { Err(" no usable key".to_owned()) } else { Ok(keys) }
+}
+
 fn read_keys(bytes: &[u8]) -> Result<Vec<Key>, String> {
-    let mut keys = Vec::new();
     if bytes.trim_ascii_start().starts_with(b"{") {
-        let set: Jwks = serde_json::from_slice(bytes).map_err(|e| format!(" {e}"))?;
-        keys.extend(set.keys.into_iter().filter_map(Jwk::public));
-    } else {
-        for pem in Pem::iter_from_buffer(bytes) {
-            let pem = pem.map_err(|e| format!(" {e}"))?;
-            let key = public_of_pem(&pem).ok_or_else(|| {
-                format!(" `{}` is no public key of Ed25519, P-256 or RSA (2048 bits or more)", pem.label)
-            })?;
-            keys.push(Key { id: None, key });
-        }
+        return read_jwks(bytes);
+    }
+    let mut keys = Vec::new();
+    for pem in Pem::iter_from_buffer(bytes) {
+        let pem = pem.map_err(|e| format!(" {e}"))?;
+        let key = public_of_pem(&pem).ok_or_else(|| {
+            format!(" `{}` is no public key of Ed25519, P-256 or RSA (2048 bits or more)", pem.label)
+        })?;
+        keys.push(Key { id: None, key });
     }
     if keys.is_empty() { Err(" no usable key".to_owned()) } else { Ok(keys) }
 }

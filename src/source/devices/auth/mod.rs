@@ -2,6 +2,7 @@
 
 mod base64;
 mod certificate;
+mod fetched;
 #[cfg(test)]
 mod fixtures;
 mod jwt;
@@ -11,9 +12,12 @@ mod tests;
 mod watched;
 
 #[cfg(test)]
+pub(in crate::source::devices) use base64::encode_url as base64_url;
+#[cfg(test)]
 pub(super) use fixtures::PASSWORDS;
 
 pub use certificate::device_of_certificate;
+pub use fetched::FetchedKeys;
 pub use jwt::{JwtKeys, JwtRules};
 pub use password::PasswordFile;
 
@@ -85,6 +89,9 @@ pub enum Denied {
     /// A token whose time is over or has not come.
     #[error("the token has expired or is not valid yet")]
     Expired,
+    /// A token by a key that is not known yet: keys are being fetched.
+    #[error("the keys of tokens are being fetched; come again")]
+    KeysPending,
     /// A client id that is not the device's.
     #[error("the client id must be the device's name or NAME:INSTANCE")]
     BadClientId,
@@ -95,6 +102,7 @@ impl Denied {
     pub fn reason(self) -> u8 {
         match self {
             Self::BadClientId => 0x85,
+            Self::KeysPending => 0x88,
             Self::WrongPassword | Self::BadToken | Self::Expired => 0x86,
             Self::Nobody | Self::BadName | Self::BadCertificate => 0x87,
         }
@@ -109,6 +117,7 @@ impl Denied {
             Self::WrongPassword => "wrong_password",
             Self::BadToken => "bad_token",
             Self::Expired => "expired",
+            Self::KeysPending => "keys_pending",
             Self::BadClientId => "bad_client_id",
         }
     }

@@ -117,6 +117,7 @@ fn step(shared: &Rc<Shared>, session: &mut Session, mailbox: &Rc<Mailbox>) -> bo
         match letter {
             Letter::Mail(mail) => session.mail(now, mail, &mut hub),
             Letter::Checked(result) => session.checked(now, result, &mut hub),
+            Letter::Claimed(result) => session.claimed(now, result, &mut hub),
             Letter::Stop => session.stop(now.mono, &mut hub),
         }
     }
@@ -138,6 +139,9 @@ fn step(shared: &Rc<Shared>, session: &mut Session, mailbox: &Rc<Mailbox>) -> bo
         }
     }
     drop(hub);
+    if let Some(device) = session.poll_claim() {
+        shared.claim(device, mailbox.clone());
+    }
     shared.dispatch();
     more
 }

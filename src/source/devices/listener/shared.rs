@@ -3,15 +3,17 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::link::Transport;
 use crate::runtime::{Stop, mono_now, sleep, spawn};
-use crate::source::Outlet;
+use crate::sink::Claimed;
 use crate::source::devices::admit::Admission;
 use crate::source::devices::auth::{Denied, Identity};
 use crate::source::devices::hub::{Hub, Mail};
+use crate::source::{Claim, Outlet};
 use crate::telemetry::gauge;
 
 use super::checker::Checker;
@@ -20,6 +22,7 @@ use super::checker::Checker;
 pub(super) enum Letter {
     Mail(Mail),
     Checked(Result<Identity, Denied>),
+    Claimed(Result<Claimed, String>),
     Stop,
 }
 
@@ -56,6 +59,8 @@ pub(super) struct Shared {
     pub(super) hub: RefCell<Hub>,
     pub(super) admission: RefCell<Admission>,
     pub(super) checker: Option<Checker>,
+    /// Where sessions are claimed that other nodes know of.
+    claims: Option<async_channel::Sender<Claim>>,
     pub(super) connect_timeout: Duration,
     /// Set when the listener is gone.
     pub(super) ended: Stop,
@@ -80,6 +85,7 @@ impl Shared {
             hub: RefCell::new(hub),
             admission: RefCell::new(admission),
             checker,
+            claims: None,
             connect_timeout,
             ended,
             boxes: RefCell::default(),
@@ -88,6 +94,25 @@ impl Shared {
             stopping: Cell::new(false),
             work: async_channel::bounded(1),
         }
+    }
+
+    pub(super) fn with_claims(self, claims: Option<async_channel::Sender<Claim>>) -> Self {
+        Self { claims, ..self }
+    }
+
+    /// Claims a session of `device`; the answer comes by mail.
+    pub(super) fn claim(&self, device: Arc<str>, mailbox: Rc<Mailbox>) {
+        let claims = self.claims.clone();
+        spawn(async move {
+            let (done, claimed) = async_channel::bounded(1);
+            if let Some(claims) = claims {
+                // Nobody listens any more when dts stops; then nobody answers either.
+                claims.send(Claim { device, done }).await.ok();
+            }
+            let claimed = claimed.recv().await.unwrap_or_else(|_| Err("dts is stopping".to_owned()));
+            mailbox.post(Letter::Claimed(claimed));
+        })
+        .detach();
     }
 
     /// A number and a mailbox for a new connection.

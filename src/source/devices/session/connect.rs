@@ -15,7 +15,7 @@ use crate::source::devices::messages::Messages;
 use crate::telemetry::count;
 
 use super::publish::may_publish;
-use super::{Check, Now, Open, Session, State};
+use super::{Check, Entering, Now, Open, Session, State};
 
 impl Session {
     pub(super) fn on_connect(&mut self, now: Now, connect: Box<Connect>, hub: &mut Hub) {
@@ -82,11 +82,24 @@ impl Session {
                 return self.busy("device_full", hub.options.retry_after, Vec::new(), hub);
             }
         }
-        let session = hub.watermarks.next_session(device.shared());
+        let entering =
+            Entering { device, version: connect.version, assigned, asks, until_us: identity.until_us };
+        if hub.options.claims_sessions && instance.is_some() {
+            self.claim = Some(entering.device.shared().clone());
+            self.state = State::Claiming(Box::new(entering));
+            return;
+        }
+        let session = hub.watermarks.next_session(entering.device.shared());
+        self.open(now, entering, session, hub);
+    }
+
+    /// Says welcome.
+    pub(super) fn open(&mut self, now: Now, entering: Entering, session: u64, hub: &mut Hub) {
+        let Entering { device, version, assigned, asks, until_us } = entering;
         let wall_s = u32::try_from(now.wall_us.max(0) / 1_000_000).unwrap_or(u32::MAX);
-        let left = identity.until_us.map(|until| u64::try_from(until - now.wall_us).unwrap_or(0));
+        let left = until_us.map(|until| u64::try_from(until - now.wall_us).unwrap_or(0));
         let open = Open {
-            version: connect.version,
+            version,
             frames: Frames::new(device.clone(), session),
             messages: Messages::new(
                 hub.options.source.clone(),
@@ -104,7 +117,7 @@ impl Session {
         };
         let user = if asks { welcome(open.device.shared(), session, now, hub) } else { Vec::new() };
         log::debug!("device {}: session {session} by {}", open.device, self.peer.transport);
-        let version = if connect.version == Version::V5 { "5.0" } else { "3.1.1" };
+        let version = if version == Version::V5 { "5.0" } else { "3.1.1" };
         count("dts_connects_total", &[("transport", self.peer.transport), ("version", version)], 1);
         self.state = State::Open(Box::new(open));
         self.server.accept(ConnAck { assigned_client_id: assigned, user, ..ConnAck::default() });
@@ -146,6 +159,7 @@ fn welcome(device: &Arc<str>, session: u64, now: Now, hub: &Hub) -> UserProperti
         one("dts-max-body", hub.options.max_body_bytes.to_string()),
         one("dts-session", session.to_string()),
     ];
+    user.extend(hub.options.dictionaries.iter().map(|d| one("dts-dict", d.id().to_string())));
     user.extend(hub.watermarks.marks(device).iter().map(|mark| {
         one("dts-mark", format!("{}/{:016x}/{}/{:08x}", mark.lane, mark.epoch, mark.seq, mark.crc))
     }));

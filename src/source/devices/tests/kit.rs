@@ -31,6 +31,8 @@ pub(super) fn options() -> Options {
         on_conflict: OnConflict::KeepBoth,
         max_per_device: 4,
         watermarks: watermark::Limits { max_lanes: 4, max_epochs: 4 },
+        dictionaries: Vec::new(),
+        claims_sessions: false,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::clock::Stamp;
 use crate::event::{BatchBuilder, Origin};
 use crate::mqtt::{Client, ClientEvent, ConnAck, Connect, Disconnect, Publish, QoS, Version, Will};
 use crate::runtime::Mono;
-use crate::sink::Mark;
+use crate::sink::{Claimed, Mark};
 use crate::source::Refused;
 use crate::source::devices::admit::Place;
 use crate::source::devices::auth::{Denied, DeviceName, Identity};
@@ -24,6 +24,8 @@ pub(super) struct Lab {
     /// Rows that the sinks hold, and marks.
     pub(super) durable: Vec<String>,
     pub(super) marks: Vec<Mark>,
+    /// Sessions that wait for their number: device, connection.
+    claims: Vec<(std::sync::Arc<str>, u64)>,
 }
 
 struct End {
@@ -49,7 +51,16 @@ impl Lab {
             work: Vec::new(),
             durable: Vec::new(),
             marks: Vec::new(),
+            claims: Vec::new(),
         }
+    }
+
+    /// Answers the oldest claim.
+    fn claimed(&mut self, result: Result<Claimed, String>) {
+        let (_, connection) = self.claims.remove(0);
+        let now = self.time();
+        self.ends.get_mut(&connection).unwrap().session.claimed(now, result, &mut self.hub);
+        self.run();
     }
 
     fn time(&self) -> Now {
@@ -95,6 +106,9 @@ impl Lab {
                     moved = true;
                 }
                 while end.session.turn(now, &mut self.hub) {}
+                if let Some(device) = end.session.poll_claim() {
+                    self.claims.push((device, end.session.id()));
+                }
                 while let Some(bytes) = end.session.poll_transmit() {
                     // The test looks at the events.
                     end.client.receive(now.mono, &bytes).ok();
@@ -607,4 +621,40 @@ fn devices_take_turns() {
     lab.run();
     let devices: Vec<bool> = lab.work.iter().map(|w| w.batch.row_id(0).starts_with("light")).collect();
     assert_eq!(devices.iter().position(|l| *l), Some(1), "{devices:?}");
+}
+
+#[test]
+fn sessions_are_claimed_where_other_nodes_write_to_the_same_sink() {
+    let mut lab = Lab::with(Options { claims_sessions: true, ..options() }, &[mark(3, 0xab)]);
+    let id = lab.connect("box", agent("box", 1));
+    assert_eq!(lab.seen(id), [], "its number is not known yet");
+    // Another node has taken more since this one looked.
+    lab.claimed(Ok(Claimed { session: 17, marks: vec![mark(9, 0xcd)] }));
+    assert_eq!(lab.seen(id), [Seen::Connected]);
+    assert_eq!(lab.property(id, "dts-session"), ["17"]);
+    assert_eq!(lab.property(id, "dts-mark"), [format!("data/{EPOCH:016x}/9/000000cd")]);
+    lab.send(id, &FrameKit::new(10, 10, "a"), 10);
+    assert_eq!(lab.work[0].mark.as_ref().map(|m| m.session), Some(17));
+    // A plain client has no watermark and needs no number.
+    let plain = lab.connect("box", connect("box", Version::V5));
+    assert_eq!(lab.seen(plain), [Seen::Connected]);
+    // The device is elsewhere by now.
+    lab.sink(1, Err(Refused::TakenOver));
+    assert_eq!(lab.seen(id), [Seen::Closed(0x8e)]);
+    assert_eq!(lab.durable.len(), 0);
+
+    // A sink that does not answer: come again. Too late: the same.
+    let id = lab.connect("box", agent("box", 1));
+    lab.claimed(Err("the disk is full".to_owned()));
+    assert_eq!(lab.seen(id), [Seen::Refused(0x89)]);
+    let id = lab.connect("box", agent("box", 1));
+    lab.pass(Duration::from_secs(11));
+    assert_eq!(lab.seen(id), [Seen::Refused(0x88)]);
+    lab.claimed(Ok(Claimed { session: 18, marks: Vec::new() }));
+    // None of them holds a place among the device's connections.
+    for n in 0..4 {
+        let id = lab.connect("box", agent("box", 1));
+        lab.claimed(Ok(Claimed { session: 19 + n, marks: Vec::new() }));
+        assert_eq!(lab.seen(id), [Seen::Connected]);
+    }
 }

@@ -152,10 +152,23 @@ impl Watermarks {
     pub fn new(limits: Limits, marks: &[Mark]) -> Self {
         let mut all =
             Self { limits, devices: HashMap::new(), next_ticket: 0, tick: 0, answers: VecDeque::new() };
+        all.add(marks);
+        all
+    }
+
+    /// What the sinks hold of a device, after other nodes may have written. What is in flight here is
+    /// forgotten: nobody waits for it, since its session has ended.
+    pub fn replace(&mut self, device: &Arc<str>, session: u64, marks: &[Mark]) {
+        self.devices.insert(device.clone(), Device { session, lanes: Vec::new() });
+        self.add(marks);
+    }
+
+    fn add(&mut self, marks: &[Mark]) {
+        let limits = self.limits;
         let mut newest: Vec<&Mark> = marks.iter().collect();
         newest.sort_by_key(|mark| std::cmp::Reverse(mark.epoch));
         for mark in newest {
-            let device = all.devices.entry(mark.device.clone()).or_default();
+            let device = self.devices.entry(mark.device.clone()).or_default();
             device.session = device.session.max(mark.session);
             let Some(lane) = device.lane(&mark.lane, limits.max_lanes) else { continue };
             let room = lane.epochs.len() < limits.max_epochs;
@@ -168,7 +181,6 @@ impl Watermarks {
                 None => {}
             }
         }
-        all
     }
 
     /// The number of the device's next session; noted as used.

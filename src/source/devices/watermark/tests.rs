@@ -184,3 +184,21 @@ fn a_third_lane_is_refused() {
         assert_eq!(decision == Decision::TooManyLanes, !fits, "{lane}");
     }
 }
+
+#[test]
+fn what_another_node_wrote_replaces_what_was_known_here() {
+    let mut lab = Lab::new(&[mark(EPOCH, 5, 55)]);
+    let (mine, _, _) = lab.new_frame(1, 6, 6, 66);
+    let device = lab.device.clone();
+    // The device was elsewhere, and is back with a session of its own.
+    lab.marks.replace(&device, 9, &[mark(EPOCH, 8, 88)]);
+    assert_eq!(lab.mark(), Some((8, 88)));
+    // The answer for the flight of before moves nothing and wakes nobody.
+    assert_eq!(lab.done(&mine), []);
+    assert_eq!(lab.mark(), Some((8, 88)));
+    assert_eq!(lab.frame(1, 6, 6, 66), Decision::Durable);
+    let (next, from, _) = lab.new_frame(1, 9, 9, 99);
+    assert_eq!(from, 9);
+    assert_eq!(lab.done(&next).len(), 1);
+    assert_eq!(lab.marks.next_session(&device), 10);
+}
