@@ -78,8 +78,18 @@ fn seed() -> u64 {
     seed
 }
 
+/// What a rampage did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Figures {
+    kills: u64,
+    posts: u64,
+    lines: u64,
+    /// Frames that were sent again, as the centre's last life counted them.
+    absorbed: u64,
+}
+
 /// Kills agent and centre by turns of luck, until `enough` says so.
-fn rampage(test: &str, sink: SinkKind, mut enough: impl FnMut(u32) -> bool) {
+fn rampage(test: &str, sink: SinkKind, mut enough: impl FnMut(u32) -> bool) -> Figures {
     let mut rng = fastrand::Rng::with_seed(seed());
     let dir = Dir::new(test);
     let pki = Pki::new(&dir, "ca");
@@ -133,9 +143,11 @@ fn rampage(test: &str, sink: SinkKind, mut enough: impl FnMut(u32) -> bool) {
     if sink == SinkKind::Mirror {
         assert_eq!(losses(&centre.out), []);
     }
+    let absorbed = centre.metric("dts_frames_duplicate_total", "");
     agent.node.stop();
     centre.node.stop();
     eprintln!("{kills} kills, {posts} posts, {lines} lines");
+    Figures { kills: u64::from(kills), posts, lines, absorbed }
 }
 
 /// Topic and number of each event at the sink, in order. A file holds lines again that were written before the crash
@@ -165,10 +177,25 @@ fn nothing_is_lost_in_a_file_by_twenty_kills() {
 fn kills_soak() {
     let Some(seconds) = std::env::var("DTS_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()) else { return };
     let (begin, long) = (Instant::now(), Duration::from_secs(seconds));
-    let mut round = 0;
-    while begin.elapsed() < long {
+    let (mut round, mut all) = (0_u64, Figures::default());
+    // At least one, however short it is.
+    while round == 0 || begin.elapsed() < long {
         let sink = if round % 2 == 0 { SinkKind::Mirror } else { SinkKind::File };
-        rampage("soak", sink, |kills| kills >= 200 || begin.elapsed() >= long);
+        let one = rampage("soak", sink, |kills| kills >= 200 || begin.elapsed() >= long);
         round += 1;
+        all.kills += one.kills;
+        all.posts += one.posts;
+        all.lines += one.lines;
+        all.absorbed += one.absorbed;
+        eprintln!(
+            "soak: {} of {seconds} s, {round} rounds: {} kills, {} events made and found once and in order \
+             ({} posts, {} lines), {} frames sent again and absorbed",
+            begin.elapsed().as_secs(),
+            all.kills,
+            all.posts + all.lines,
+            all.posts,
+            all.lines,
+            all.absorbed
+        );
     }
 }
