@@ -699,6 +699,7 @@ impl Policy {
     fn stop(&mut self, now: Mono) {
         self.stopping = true;
         self.end_live(now, self.options.stop_timeout);
-        (self.retry_at, self.burst_at, self.budget_ends) = (None, None, None);
+        // The budget's day stays: it is remembered.
+        (self.retry_at, self.burst_at) = (None, None);
     }
 }

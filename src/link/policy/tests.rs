@@ -462,6 +462,17 @@ fn a_budget_ends_the_day_and_is_remembered() {
 }
 
 #[test]
+fn a_stop_does_not_end_the_budget_s_day() {
+    let mut b = Bench::new(PolicyOptions { data_budget_bytes: Some(1000), ..PolicyOptions::default() });
+    b.up(Quic);
+    b.tell(Input::Spent { bytes: 1000 });
+    b.pass(s(3600));
+    b.tell(Stop);
+    let memory = b.policy.memory(b.now);
+    assert_eq!((memory.budget_spent_bytes, memory.budget_left_s), (1000, 23 * 3600));
+}
+
+#[test]
 fn stop_drains_within_half_a_second_from_every_state() {
     let mut b = standard();
     b.up(Quic);

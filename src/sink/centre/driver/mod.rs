@@ -130,6 +130,8 @@ struct Driver<'c> {
     next_look: Mono,
     next_watch: Mono,
     spent_bytes: u64,
+    /// Eighths of the data budget that are spent, as it was written down last.
+    spent_eighths: u64,
     said: Seldom,
     remembered: Option<Mono>,
     clock: ClockState,
@@ -191,6 +193,7 @@ impl<'c> Driver<'c> {
             next_look: now,
             next_watch: now,
             spent_bytes: 0,
+            spent_eighths: 0,
             said: Seldom::default(),
             remembered: None,
             clock: ClockState::Unknown,

@@ -51,10 +51,15 @@ impl Driver<'_> {
         let oldest =
             self.active.and_then(|n| self.link(n)).and_then(Link::session).and_then(|s| s.oldest_sent());
         gauge("dts_ship_oldest_unacked_seconds", &[], oldest.map_or(0.0, |at| now.since(at).as_secs_f64()));
-        let level = self.policy.memory(now).backoff_level;
-        if lock(&self.agent.identity).memory().backoff_level != level {
+        let PolicyMemory { backoff_level, budget_spent_bytes, .. } = self.policy.memory(now);
+        // So that a device that is switched off again and again does not get a budget each time.
+        let budget = self.config.data_budget.map_or(u64::MAX, |budget| budget.0.max(8));
+        let eighths = budget_spent_bytes.min(budget) / (budget / 8);
+        if lock(&self.agent.identity).memory().backoff_level != backoff_level || eighths > self.spent_eighths
+        {
             self.remember(now);
         }
+        self.spent_eighths = eighths;
     }
 
     pub(super) fn ask_stats(&mut self) {
