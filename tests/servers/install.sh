@@ -4,3 +4,4 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 "$here/mosquitto.sh" install
 "$here/python.sh" install
+"$here/quicgo.sh" install

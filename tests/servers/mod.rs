@@ -1,4 +1,4 @@
-//! Other people's software at either end: mosquitto, paho-mqtt, aioquic. `make servers` installs it, privately.
+//! Other people's software at either end: mosquitto, paho-mqtt, aioquic, and mochi-mqtt on quic-go where there is a Go. `make servers` installs it, privately.
 //! Where it is missing these tests say so and pass, unless `DTS_REQUIRE_SERVERS=1` makes that a failure.
 
 mod broker;
@@ -16,14 +16,19 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(name)
 }
 
-/// Whether `name` is installed. If not, says that this test is skipped, or fails.
-fn require(name: &str) -> bool {
+/// Whether `name` is installed.
+fn is_installed(name: &str) -> bool {
     let cache = std::env::var_os("DTS_CACHE").map(PathBuf::from).unwrap_or_else(|| {
         let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         home.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"))
             .join("dts")
     });
-    if cache.join("servers").join(name).join(".done").exists() {
+    cache.join("servers").join(name).join(".done").exists()
+}
+
+/// Whether `name` is installed. If not, says that this test is skipped, or fails.
+fn require(name: &str) -> bool {
+    if is_installed(name) {
         return true;
     }
     let test = std::thread::current().name().unwrap_or_default().to_owned();

@@ -1,10 +1,10 @@
-//! A QUIC stack that is not quinn on the other side, both ways: aioquic.
+//! A QUIC stack that is not quinn on the other side, both ways: aioquic; and quic-go as a broker's.
 
 use serde_json::json;
 
 use super::mosquitto::Mosquitto;
 use super::upstream::{decoded, ship_through};
-use super::{python, require, script};
+use super::{is_installed, python, require, script};
 use crate::harness::*;
 
 #[test]
@@ -94,4 +94,66 @@ fn the_agent_ships_to_a_server_on_aioquic() {
     let want: Vec<_> = (0..100).map(|n| n.to_string()).collect();
     until("every event", || (decoded(&watch.log()).len() >= 100).then_some(()));
     assert_eq!(decoded(&watch.log()), want);
+}
+
+/// Writes down what a broker passes on of device `box`.
+fn subscribe_at(dir: &Dir, tcp: u16) -> Process {
+    let port = tcp.to_string();
+    let args = ["run", "mosquitto_sub", "-p", &port, "-q", "1", "-t", "dts/v1/box/#", "-F", "%t %x"];
+    let mut watch = Process::new(dir, "watch", script("mosquitto.sh"), args);
+    watch.start();
+    until("the subscription", || {
+        let hello = ["-p", &port, "-q", "1", "-t", "dts/v1/box/hello", "-m", "hello"];
+        assert_eq!(Mosquitto::pub_to(&hello, "").status, 0);
+        pause(50);
+        watch.log().contains("hello").then_some(())
+    });
+    watch
+}
+
+#[test]
+fn the_agent_ships_to_mochi_mqtt_on_quic_go() {
+    if !require("mosquitto") {
+        return;
+    }
+    if !is_installed("quicgo") {
+        // Needs a Go, which `make servers` does not install.
+        return eprintln!("skipped: quic-go's broker is not installed");
+    }
+    let dir = Dir::new("quicgo");
+    let pki = Pki::new(&dir, "ca");
+    let (quic, tcp) = (port(), port());
+    let args = [
+        "run".to_owned(),
+        format!("-quic=127.0.0.1:{quic}"),
+        format!("-tcp=127.0.0.1:{tcp}"),
+        format!("-cert={}", pki.server.cert.display()),
+        format!("-key={}", pki.server.key.display()),
+    ];
+    let mut broker = Process::new(&dir, "quicgo", script("quicgo.sh"), args);
+    broker.start();
+    broker.says("listening");
+    let watch = subscribe_at(&dir, tcp);
+    let way = format!(
+        "  quic_port: {quic}\n  transports: quic\n  tls: {{ca_file: {}, server_name: localhost}}\n",
+        pki.ca.display()
+    );
+    let mut agent = ship_through(&dir, &way);
+    agent.start();
+    for n in 0..100 {
+        agent.post("t", &n.to_string());
+    }
+    until("an empty buffer", || (agent.waiting() == 0).then_some(()));
+    assert!(agent.node.process.log().contains("over quic"));
+    let want: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+    until("every event", || (decoded(&watch.log()).len() >= 100).then_some(()));
+    assert_eq!(decoded(&watch.log()), want);
+    // The broker goes in the middle of the work, and comes again. It forgets who subscribed: what it acknowledged
+    // meanwhile is its own affair.
+    broker.kill();
+    agent.post("t", "100");
+    broker.start();
+    broker.says("listening");
+    until("an empty buffer", || (agent.waiting() == 0).then_some(()));
+    agent.node.stop();
 }
