@@ -16,7 +16,7 @@ const ALONE: &str = "Opens the buffer itself, which a running agent has for itse
 use crate::codec::json;
 use crate::config::{self, Outside};
 use crate::control::{self, Ask};
-use crate::event::{Batch, Origin};
+use crate::event::{Batch, BatchBuilder, Origin};
 use crate::spool::Inspector;
 
 pub(super) static COMMANDS: &[Command] = &[
@@ -80,8 +80,8 @@ pub(super) static COMMANDS: &[Command] = &[
     },
     Command {
         name: "spool samples",
-        about: "Write the batches of the buffer as files, to train a zstd dictionary",
-        detail: "One file a batch, as it is compressed for the wire: a few hundred are enough. Then: \
+        about: "Write rows of the buffer as files, to train a zstd dictionary",
+        detail: "One file a row, as a frame of one row holds it: some thousands are plenty. Then: \
                  zstd --train DIR/* -o dts.dict, and name that file in `zstd_dictionary_file` of the agents and in \
                  `zstd_dictionary_files` of the centre. Opens the buffer itself, which a running agent has for itself \
                  alone: stop that first.",
@@ -91,7 +91,7 @@ pub(super) static COMMANDS: &[Command] = &[
             PATH,
             LANE,
             Flag::path("output", "DIR", "Where to; the folder is made and must not be there"),
-            Flag::number("limit", "BATCHES", "Most batches written (default 1000)"),
+            Flag::number("limit", "ROWS", "Most rows written (default 10000)"),
         ],
         examples: &[(
             "Of a buffer with data in it",
@@ -100,7 +100,7 @@ pub(super) static COMMANDS: &[Command] = &[
         exits: &[(3, "a part was damaged; the rest was written")],
         main: |parsed| {
             let lane = parsed.text("lane").map(str::to_owned);
-            let limit = parsed.number("limit").unwrap_or(1000);
+            let limit = parsed.number("limit").unwrap_or(10_000);
             let Some(output) = parsed.path("output") else {
                 return Err(Failure::usage("where to? Give `--output DIR`"));
             };
@@ -143,13 +143,13 @@ pub enum Action {
         /// Where to; `None` is standard output.
         output: Option<PathBuf>,
     },
-    /// Write batches as files.
+    /// Write rows as files.
     Samples {
         /// Only this lane.
         lane: Option<String>,
         /// The folder.
         output: PathBuf,
-        /// Most batches.
+        /// Most rows.
         limit: u64,
     },
 }
@@ -310,15 +310,20 @@ fn samples(place: &Place, lane: Option<&str>, output: &Path, limit: u64) -> Resu
     let mut written = 0;
     for batch in inspector.batches() {
         let batch = batch.map_err(Failure::failed)?;
-        if written == limit {
-            break;
+        if !of_lane(&batch, lane) {
+            continue;
         }
-        if of_lane(&batch, lane) {
-            std::fs::write(output.join(format!("{written:06}.batch")), &batch.body).map_err(fail)?;
+        for row in &batch {
+            if written == limit {
+                break;
+            }
+            let mut one = BatchBuilder::new(batch.source.clone());
+            one.push_row_at(&row.map_err(Failure::failed)?, 0).map_err(Failure::failed)?;
+            std::fs::write(output.join(format!("{written:06}.row")), &one.finish().body).map_err(fail)?;
             written += 1;
         }
     }
-    print(&format!("{written} batches; now: zstd --train {}/* -o dts.dict\n", output.display()))
+    print(&format!("{written} rows; now: zstd --train {}/* -o dts.dict\n", output.display()))
 }
 
 fn of_lane(batch: &Batch, lane: Option<&str>) -> bool {

@@ -88,7 +88,7 @@ mod dictionaries {
         (header.body_len, header.body_crc) = (64, crc32c::crc32c(&body));
         let bomb = encode_with(&Header::V1(header), &body, Codec::Zstd, Some(&own)).unwrap();
         assert!(bomb.len() < 10_000);
-        let refused = decode_with(&bomb.into(), 1 << 20, &[own.clone()]);
+        let refused = decode_with(&bomb.into(), 1 << 20, std::slice::from_ref(&own));
         assert_eq!(refused, Err(FrameError::Malformed("zstd body")));
         let honest = frame(&body, Some(&own));
         assert!(matches!(decode_with(&honest, 1 << 20, &[own]), Err(FrameError::TooLarge { .. })));

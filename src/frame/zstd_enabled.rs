@@ -80,7 +80,7 @@ pub(super) fn decompress_with(
     let bad = FrameError::Malformed("zstd body");
     let Some(id) = get_dict_id_from_frame(packed) else { return Err(bad) };
     let known = dictionaries.iter().find(|d| d.id() == id.get());
-    let dictionary = known.ok_or(FrameError::Dictionary(id.get()))?;
+    let dictionary = known.ok_or_else(|| FrameError::Dictionary(id.get()))?;
     let decompressor = Decompressor::with_prepared_dictionary(&dictionary.0.decoder);
     decompressor.and_then(|mut d| d.decompress(packed, len)).map_err(|_| bad)
 }

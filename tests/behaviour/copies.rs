@@ -114,30 +114,31 @@ fn both_copies_go_on_side_by_side() {
     assert_eq!(seen.len(), want.len());
 }
 
-#[test]
-fn a_centre_that_is_restored_gets_again_what_was_kept() {
-    let dir = Dir::new("restored");
+/// Ten events before the backup of the centre, ten after it, ten after it was restored. What the centre then has.
+fn restored(test: &str, buffer: &str) -> (Dir, Centre, Vec<u64>) {
+    let dir = Dir::new(test);
     let pki = Pki::new(&dir, "ca");
     let mut centre = Centre::new(&dir, &pki, SinkKind::Mirror);
     centre.start();
-    let more = "buffer:\n  lanes:\n    default:\n      keep_acked: {max_bytes: 1MiB, max_age: 1d}\n";
-    let mut agent = Agent::with(&dir, "box", &centre.sink(&pki.device("box")), more);
+    let mut agent = Agent::with(&dir, "box", &centre.sink(&pki.device("box")), buffer);
     agent.start();
+    let seen =
+        |out: &Path| -> Vec<u64> { messages(out).iter().map(|m| m.payload.parse().unwrap()).collect() };
     let mut posted = 0;
-    let mut deliver = |agent: &Agent, centre: &Centre| {
+    let out = centre.out.clone();
+    let mut deliver = |agent: &Agent| {
         for _ in 0..10 {
             agent.post("t", &posted.to_string());
             posted += 1;
         }
-        until("the events", || (messages(&centre.out).len() >= posted).then_some(()));
-        posted
+        until("the last event", || seen(&out).contains(&(posted - 1)).then_some(()));
     };
-    deliver(&agent, &centre);
+    deliver(&agent);
     centre.node.stop();
     let backup = dir.join("backup.db");
     std::fs::copy(&centre.out, &backup).unwrap();
     centre.start();
-    deliver(&agent, &centre);
+    deliver(&agent);
     // The disk of the centre is lost, the backup is older than what was acknowledged since.
     centre.node.stop();
     for ending in ["", "-wal", "-shm"] {
@@ -145,9 +146,27 @@ fn a_centre_that_is_restored_gets_again_what_was_kept() {
     }
     std::fs::copy(&backup, &centre.out).unwrap();
     centre.start();
-    let all = deliver(&agent, &centre);
-    let seen: Vec<u64> = messages(&centre.out).iter().map(|m| m.payload.parse().unwrap()).collect();
-    assert_eq!(seen, (0..all as u64).collect::<Vec<_>>());
+    deliver(&agent);
+    let seen = seen(&centre.out);
+    assert_eq!(centre.metric("dts_frames_bad_total", ""), 0);
+    (dir, centre, seen)
+}
+
+#[test]
+fn a_centre_that_is_restored_gets_again_what_was_kept() {
+    let kept = "buffer:\n  lanes:\n    default:\n      keep_acked: {max_bytes: 1MiB, max_age: 1d}\n";
+    let (_dir, centre, seen) = restored("restored", kept);
+    assert_eq!(seen, (0..30).collect::<Vec<_>>());
+    assert_eq!(centre.metric("dts_acked_elsewhere_total", ""), 0);
+}
+
+#[test]
+fn what_a_restored_centre_cannot_have_again_is_said() {
+    let (_dir, centre, seen) = restored("forgotten", "");
+    assert_eq!(seen, (0..10).chain(20..30).collect::<Vec<_>>());
+    assert_eq!(centre.metric("dts_acked_elsewhere_total", ""), 10);
+    let log = centre.node.process.log();
+    assert!(log.contains("device box: 10 of its sequence numbers were acknowledged elsewhere"), "{log}");
 }
 
 #[test]

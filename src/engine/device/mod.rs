@@ -159,3 +159,21 @@ fn report(opened: &Opened) {
         log::info!("buffer: the last run did not end in order");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_is_restarted_goes_on_where_it_was_stored_last() {
+        let at = |key: &str, value: &[u8]| (Box::from(key), Box::from(value));
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let positions = Positions(RefCell::new(vec![(a.clone(), "file".into(), Box::from(&b"1"[..]))]));
+        positions.stored(&a, vec![at("file", b"2"), at("other", b"7")]);
+        positions.stored(&b, vec![at("file", b"9")]);
+        positions.stored(&a, vec![at("file", b"3")]);
+        assert_eq!(*positions.of("a"), [at("file", b"3"), at("other", b"7")]);
+        assert_eq!(*positions.of("b"), [at("file", b"9")]);
+        assert!(positions.of("c").is_empty());
+    }
+}

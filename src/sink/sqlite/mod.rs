@@ -32,6 +32,7 @@ mod store;
 mod tests;
 mod value;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use async_channel::Receiver;
@@ -151,6 +152,8 @@ fn explain_open(options: &Options, error: &OpenError) -> SinkError {
 /// The thread: opens the file, works, and opens it anew after a disk error.
 fn serve(name: &str, options: &Options, jobs: &Receiver<Job>, opened: Reply<()>) {
     let mut opened = Some(opened);
+    // Outlives the connection: a disk error does not let older sessions in.
+    let fences = Cell::new(false);
     loop {
         let conn = match open(options) {
             Ok(conn) => conn,
@@ -168,7 +171,7 @@ fn serve(name: &str, options: &Options, jobs: &Receiver<Job>, opened: Reply<()>)
             if let Some(opened) = opened.take() {
                 answer(&opened, Ok(()));
             }
-            work(name, store, jobs)
+            work(name, store, &fences, jobs)
         });
         match end {
             Ok(End::Reopen) => log::warn!("{}: opening the file again", options.path.display()),
@@ -217,7 +220,10 @@ enum End {
     Gone,
 }
 
-fn work(name: &str, mut store: Store<'_>, jobs: &Receiver<Job>) -> End {
+fn work(name: &str, mut store: Store<'_>, fences: &Cell<bool>, jobs: &Receiver<Job>) -> End {
+    if fences.get() {
+        store.fence();
+    }
     while let Ok(job) = jobs.recv_blocking() {
         let reopen = match job {
             Job::Write(batches, marks, reply) => {
@@ -228,7 +234,10 @@ fn work(name: &str, mut store: Store<'_>, jobs: &Receiver<Job>) -> End {
                 reply_to(&reply, result.map(|_| ()))
             }
             Job::Marks(reply) => reply_to(&reply, store.marks()),
-            Job::Claim(device, reply) => reply_to(&reply, store.claim(&device)),
+            Job::Claim(device, reply) => {
+                fences.set(true);
+                reply_to(&reply, store.claim(&device))
+            }
             Job::Probe(reply) => reply_to(&reply, store.probe()),
             Job::Close(reply) => return End::Close(reply),
         };

@@ -100,9 +100,14 @@ impl<'c> Store<'c> {
         read().map_err(|e| explain(self.options, outside(e)))
     }
 
-    /// Begins a session of `device`: see [`crate::sink::Sink::claim`].
-    pub fn claim(&mut self, device: &Arc<str>) -> Result<Claimed, WriteError> {
+    /// From now on marks of older sessions are refused.
+    pub fn fence(&mut self) {
         self.fences = true;
+    }
+
+    /// Begins a session of `device`, and fences older ones: see [`crate::sink::Sink::claim`].
+    pub fn claim(&mut self, device: &Arc<str>) -> Result<Claimed, WriteError> {
+        self.fence();
         let claimed = sessions::claim(self.conn, device);
         if claimed.is_err() && !self.conn.is_autocommit() {
             // The next transaction fails if this does, and says so.

@@ -10,6 +10,7 @@ use crate::event::builtin::Loss;
 use crate::event::{Batch, BatchBuilder, Op, Origin, RowClock, RowError, Table, TableKind};
 use crate::frame::{self, FrameError, Header, HeaderV1};
 use crate::mqtt::reason;
+use crate::runtime::Mono;
 use crate::telemetry::count;
 
 use super::auth::DeviceName;
@@ -69,7 +70,7 @@ impl Frames {
     }
 
     /// Takes one payload of `dts/v1/<device>/c`.
-    pub fn take(&mut self, hub: &mut Hub, payload: &Bytes, waiter: Waiter) -> Outcome {
+    pub fn take(&mut self, now: Mono, hub: &mut Hub, payload: &Bytes, waiter: Waiter) -> Outcome {
         let (header, body) =
             match frame::decode_with(payload, hub.options.max_body_bytes, &hub.options.dictionaries) {
                 Ok((Header::V1(header), body)) => (header, body),
@@ -106,6 +107,13 @@ impl Frames {
         let elsewhere = hub.watermarks.acked_elsewhere(device).saturating_sub(before);
         if elsewhere > 0 {
             count("dts_acked_elsewhere_total", &[], elsewhere);
+            hub.log.warn(now, "elsewhere", Some(device), || {
+                let all = before + elsewhere;
+                format!(
+                    "device {device}: {all} of its sequence numbers were acknowledged elsewhere, it says: by another node, \
+                     or by this centre before it was restored. What they held is not here unless the device kept it (`keep_acked`)"
+                )
+            });
         }
         match decision {
             Decision::New { ticket, from, mark } => {

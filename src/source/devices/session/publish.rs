@@ -44,7 +44,7 @@ impl Session {
     pub(super) fn on_frame(&mut self, now: Mono, publish: &Publish, hub: &mut Hub) {
         let State::Open(open) = &mut self.state else { return };
         let waiter = Waiter { connection: self.id, packet: publish.packet_id };
-        match open.frames.take(hub, &publish.payload, waiter) {
+        match open.frames.take(now, hub, &publish.payload, waiter) {
             Outcome::Wait { bytes } => open.wait_for(publish.packet_id, bytes),
             Outcome::Durable => self.server.ack(publish.packet_id, reason::SUCCESS, Vec::new()),
             Outcome::Refuse { reason, why, need_tables } => {
