@@ -84,3 +84,7 @@ pub(super) fn decompress_with(
     let decompressor = Decompressor::with_prepared_dictionary(&dictionary.0.decoder);
     decompressor.and_then(|mut d| d.decompress(packed, len)).map_err(|_| bad)
 }
+
+#[cfg(test)]
+#[path = "zstd_tests.rs"]
+mod tests;

@@ -330,6 +330,18 @@ fn a_foreign_ca_and_a_wrong_name_are_refused_and_named() {
 }
 
 #[test]
+fn a_ca_s_own_certificate_on_a_server_is_said_in_words() {
+    block_on(async {
+        let ca = Ca::new();
+        let key_file = ca.dir.write("ca.key", &ca.issuer.key().serialize_pem());
+        let own = TlsServer { cert_file: ca.dir.path("ca.pem"), key_file, ..ca.good_server() };
+        for e in refusals(&ca, &own, TrustTime::unknown(0)).await {
+            assert!(e.to_string().contains("it is a CA's own certificate"), "{e}");
+        }
+    });
+}
+
+#[test]
 fn a_peer_that_speaks_something_else_is_an_alpn_error() {
     let ca = Ca::new();
     block_on(async {

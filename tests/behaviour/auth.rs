@@ -114,6 +114,8 @@ fn a_token_lets_an_agent_in_by_keys_of_a_url() {
     let web = Document::start(first.jwks());
     let more = format!("  jwks_url: http://127.0.0.1:{}/keys\n  jwks_refresh: 1s\n", web.port);
     let mut centre = Centre::with(&dir, &pki, SinkKind::File, &more);
+    let (status, out) = centre.node.ask(&["check", "--connect"]);
+    assert!(status == 0 && out.contains("; keys of tokens at 127.0.0.1:"), "{out}");
     centre.start();
     centre.counts("dts_jwks_fetches_total", "result=\"ok\"", 1);
     let file = dir.write("token", first.token("box", 3600));

@@ -105,6 +105,16 @@ impl Listener {
         })
     }
 
+    /// Looks whether what else it needs can be had: the keys of tokens. Says what was found, or nothing.
+    pub async fn reach(&self) -> Result<String, SourceError> {
+        let Some((connector, keys)) = &self.jwks else { return Ok(String::new()) };
+        let authority = &connector.url().authority;
+        match jwks::once(connector, keys).await {
+            Ok(count) => Ok(format!("; keys of tokens at {authority}: {count}")),
+            Err(why) => Err(SourceError::Retry(format!("keys of tokens from {authority}: {why}"))),
+        }
+    }
+
     /// Where QUIC is bound.
     pub fn quic_address(&self) -> Option<SocketAddr> {
         self.quic.as_ref()?.local_addr().ok()

@@ -81,6 +81,9 @@ impl Source for Devices {
     }
 
     fn probe(&self) -> LocalFuture<'_, Result<String, SourceError>> {
-        Box::pin(async move { Ok(format!("can listen on {}", Listener::bind(&self.config, &self.name)?)) })
+        Box::pin(async move {
+            let listener = Listener::bind(&self.config, &self.name)?;
+            Ok(format!("can listen on {listener}{}", listener.reach().await?))
+        })
     }
 }

@@ -22,15 +22,20 @@ pub(super) struct Pace {
     pub(super) rest: Duration,
 }
 
+/// Fetches once, and says how many usable keys there are.
+pub(super) async fn once(connector: &Connector, keys: &FetchedKeys) -> Result<usize, String> {
+    let fetched = timeout(LIMIT, fetch(connector, MAX_BYTES)).await;
+    let document = fetched.unwrap_or_else(|| Err(format!("no answer within {LIMIT:?}")))?;
+    keys.take(&document)
+}
+
 /// Keeps `keys` as they are published. Never ends; dropping it ends it.
 pub(super) async fn keep(connector: Connector, keys: FetchedKeys, pace: Pace) {
     let mut known = None;
+    let url = connector.url();
     loop {
-        let url = connector.url();
-        let fetched = timeout(LIMIT, fetch(&connector, MAX_BYTES)).await;
-        let fetched = fetched.unwrap_or_else(|| Err(format!("no answer within {LIMIT:?}")));
+        let taken = once(&connector, &keys).await;
         keys.rest(true);
-        let taken = fetched.and_then(|document| keys.take(&document));
         let well = taken.is_ok();
         count("dts_jwks_fetches_total", &[("result", if well { "ok" } else { "failed" })], 1);
         match taken {
