@@ -214,6 +214,11 @@ impl Client {
         Ok(())
     }
 
+    /// Bytes that wait to be taken by [`poll_transmit`](Self::poll_transmit).
+    pub fn pending_bytes(&self) -> usize {
+        self.flow.outbox.len()
+    }
+
     /// Subscribes; returns the packet id that [`ClientEvent::Subscribed`] will have.
     pub fn subscribe(&mut self, filters: &[(&str, QoS)]) -> Result<u16, PublishError> {
         if self.state != State::Connected {

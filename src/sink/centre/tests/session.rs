@@ -53,6 +53,22 @@ fn what_is_stored_arrives_and_leaves_the_spool() {
 }
 
 #[test]
+fn a_connection_ships_any_number_of_frames() {
+    // A topic that an alias stands for was counted as queued and never as written: 16 bytes a frame, and after 4,096
+    // frames nothing more was sent.
+    let mut w = world(&[("data", 1)]);
+    w.connect();
+    for _ in 0..50 {
+        for _ in 0..120 {
+            w.append(0, 1, 10);
+        }
+        w.settle();
+    }
+    w.assert_all_delivered();
+    assert_eq!((w.store.shelves[0].acked.len(), w.centre.connections), (6000, 1));
+}
+
+#[test]
 fn the_window_bounds_frames_in_flight() {
     for (window, receive_maximum, most) in [(8, None, 8), (8, Some(3), 3), (2, Some(100), 2)] {
         let mut w = world(&[("data", 1)]);
