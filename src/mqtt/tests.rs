@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::codec::tests::Gen;
+use super::codec::sample::Gen;
 use super::*;
 use crate::runtime::Mono;
 

@@ -3,8 +3,10 @@
 
 mod properties;
 mod read;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod sample;
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
 mod write;
 
 use bytes::{Bytes, BytesMut};

@@ -28,7 +28,7 @@ pub struct JwtRules {
 pub struct JwtKeys(Watched<Vec<Key>>);
 
 #[derive(Debug)]
-struct Key {
+pub(super) struct Key {
     id: Option<String>,
     key: Public,
 }
@@ -92,41 +92,46 @@ impl JwtKeys {
 
     /// Checks a token's signature, its time and its audience. `exp` is required.
     pub fn check(&mut self, token: &[u8], rules: &JwtRules, now_us: i64) -> Result<Identity, Denied> {
-        let bad = Denied::BadToken;
-        let token = std::str::from_utf8(token).ok().filter(|t| t.len() <= MAX_TOKEN_BYTES).ok_or(bad)?;
-        let (signed, signature) = token.rsplit_once('.').ok_or(bad)?;
-        let (head, claims) = signed.split_once('.').ok_or(bad)?;
-        let json = |part: &str| base64::decode(part).ok_or(bad);
-        let head: Head = serde_json::from_slice(&json(head)?).map_err(|_| bad)?;
-        if head.crit.is_some() {
-            return Err(bad);
-        }
-        let signature = json(signature)?;
-        let known = |key: &&Key| key.id.is_none() || head.kid.is_none() || key.id == head.kid;
-        let mut keys = self.0.get(now_us).iter().filter(known);
-        if !keys.any(|key| key.key.verifies(&head.alg, signed.as_bytes(), &signature)) {
-            return Err(bad);
-        }
-        let claims: Claims = serde_json::from_slice(&json(claims)?).map_err(|_| bad)?;
-        if let Some(audience) = &rules.audience {
-            let named = match &claims.aud {
-                Some(serde_json::Value::String(one)) => one == audience,
-                Some(serde_json::Value::Array(all)) => all.iter().any(|a| a == audience),
-                _ => false,
-            };
-            if !named {
-                return Err(bad);
-            }
-        }
-        let (now, leeway) = (now_us as f64 / 1e6, rules.leeway.as_secs_f64());
-        let exp = claims.exp.filter(|e| e.is_finite()).ok_or(bad)?;
-        if now >= exp + leeway || claims.nbf.is_some_and(|nbf| now < nbf - leeway) {
-            return Err(Denied::Expired);
-        }
-        let device = DeviceName::new(&claims.sub)?;
-        // A float that is too large for the integer is the greatest integer.
-        Ok(Identity { device, until_us: Some(((exp + leeway) * 1e6) as i64) })
+        verify(self.0.get(now_us), token, rules, now_us)
     }
+}
+
+/// [`JwtKeys::check`] by `keys`.
+pub(super) fn verify(keys: &[Key], token: &[u8], rules: &JwtRules, now_us: i64) -> Result<Identity, Denied> {
+    let bad = Denied::BadToken;
+    let token = std::str::from_utf8(token).ok().filter(|t| t.len() <= MAX_TOKEN_BYTES).ok_or(bad)?;
+    let (signed, signature) = token.rsplit_once('.').ok_or(bad)?;
+    let (head, claims) = signed.split_once('.').ok_or(bad)?;
+    let json = |part: &str| base64::decode(part).ok_or(bad);
+    let head: Head = serde_json::from_slice(&json(head)?).map_err(|_| bad)?;
+    if head.crit.is_some() {
+        return Err(bad);
+    }
+    let signature = json(signature)?;
+    let known = |key: &&Key| key.id.is_none() || head.kid.is_none() || key.id == head.kid;
+    let mut keys = keys.iter().filter(known);
+    if !keys.any(|key| key.key.verifies(&head.alg, signed.as_bytes(), &signature)) {
+        return Err(bad);
+    }
+    let claims: Claims = serde_json::from_slice(&json(claims)?).map_err(|_| bad)?;
+    if let Some(audience) = &rules.audience {
+        let named = match &claims.aud {
+            Some(serde_json::Value::String(one)) => one == audience,
+            Some(serde_json::Value::Array(all)) => all.iter().any(|a| a == audience),
+            _ => false,
+        };
+        if !named {
+            return Err(bad);
+        }
+    }
+    let (now, leeway) = (now_us as f64 / 1e6, rules.leeway.as_secs_f64());
+    let exp = claims.exp.filter(|e| e.is_finite()).ok_or(bad)?;
+    if now >= exp + leeway || claims.nbf.is_some_and(|nbf| now < nbf - leeway) {
+        return Err(Denied::Expired);
+    }
+    let device = DeviceName::new(&claims.sub)?;
+    // A float that is too large for the integer is the greatest integer.
+    Ok(Identity { device, until_us: Some(((exp + leeway) * 1e6) as i64) })
 }
 
 impl Public {
@@ -168,7 +173,7 @@ impl Jwk {
     }
 }
 
-fn read_keys(bytes: &[u8]) -> Result<Vec<Key>, String> {
+pub(super) fn read_keys(bytes: &[u8]) -> Result<Vec<Key>, String> {
     let mut keys = Vec::new();
     if bytes.trim_ascii_start().starts_with(b"{") {
         let set: Jwks = serde_json::from_slice(bytes).map_err(|e| format!(" {e}"))?;

@@ -4,6 +4,8 @@ mod base64;
 mod certificate;
 #[cfg(test)]
 mod fixtures;
+#[cfg(any(feature = "fuzzing", all(test, feature = "full")))]
+pub(crate) mod fuzz;
 mod jwt;
 mod password;
 #[cfg(test)]
