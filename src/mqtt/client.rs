@@ -167,6 +167,11 @@ impl Client {
         self.flow.outbox.pop()
     }
 
+    /// Bytes that [`poll_transmit`](Self::poll_transmit) has still to give.
+    pub fn queued_bytes(&self) -> usize {
+        self.flow.outbox.len()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is next wanted; `None` without keep-alive or after the
     /// end.
     pub fn poll_timeout(&self) -> Option<Mono> {
@@ -212,11 +217,6 @@ impl Client {
         self.flow.publish(publish, token, max_pending_bytes)?;
         self.last_sent = self.now;
         Ok(())
-    }
-
-    /// Bytes that wait to be taken by [`poll_transmit`](Self::poll_transmit).
-    pub fn pending_bytes(&self) -> usize {
-        self.flow.outbox.len()
     }
 
     /// Subscribes; returns the packet id that [`ClientEvent::Subscribed`] will have.

@@ -291,7 +291,7 @@ impl Session {
     /// The next bytes for the peer. Take them only when the link takes them: what is not taken holds
     /// back new frames.
     pub fn poll_transmit(&mut self, now: Mono) -> Option<Bytes> {
-        if self.client.pending_bytes() < MAX_QUEUED_BYTES / 2 {
+        if self.client.queued_bytes() < MAX_QUEUED_BYTES / 2 {
             self.pump(now);
         }
         self.client.poll_transmit()

@@ -119,7 +119,7 @@ impl Session {
         };
         self.phase == Phase::Shipping
             && self.gate == Gate::Open
-            && self.client.pending_bytes() < MAX_QUEUED_BYTES
+            && self.client.queued_bytes() < MAX_QUEUED_BYTES
             && self.flights.len() < window
             && (self.flights.is_empty() || self.flight_bytes < self.common.options.max_in_flight_bytes)
             && self.client.capacity() > 0

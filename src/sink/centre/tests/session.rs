@@ -52,20 +52,18 @@ fn what_is_stored_arrives_and_leaves_the_spool() {
     assert_eq!((w.centre.connections, w.idles), (1, 2));
 }
 
+/// Each frame left 12 bytes behind in a count of queued bytes that was kept beside the queue: after some
+/// thousands of them the session sent nothing more.
 #[test]
-fn a_connection_ships_any_number_of_frames() {
-    // A topic that an alias stands for was counted as queued and never as written: 16 bytes a frame, and after 4,096
-    // frames nothing more was sent.
+fn a_long_session_does_not_run_dry() {
     let mut w = world(&[("data", 1)]);
     w.connect();
-    for _ in 0..50 {
-        for _ in 0..120 {
-            w.append(0, 1, 10);
-        }
+    for _ in 0..10_000 {
+        w.append(0, 1, 1);
         w.settle();
     }
     w.assert_all_delivered();
-    assert_eq!((w.store.shelves[0].acked.len(), w.centre.connections), (6000, 1));
+    assert_eq!(w.centre.connections, 1);
 }
 
 #[test]
