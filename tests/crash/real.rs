@@ -12,6 +12,7 @@ struct Faulty {
     agent: Faults,
     centre: Faults,
     rng: fastrand::Rng,
+    restarts: u32,
 }
 
 /// What a round is about.
@@ -27,7 +28,7 @@ impl Faulty {
         match made {
             Ok((agent, centre)) => {
                 lab.start();
-                Some(Self { lab, agent, centre, rng: fastrand::Rng::with_seed(seed()) })
+                Some(Self { lab, agent, centre, rng: fastrand::Rng::with_seed(seed()), restarts: 0 })
             }
             Err(why) => {
                 eprintln!("skipped: no faulty disk here: {why}");
@@ -43,6 +44,31 @@ impl Faulty {
     /// The faults of either.
     fn one(&mut self) -> &Faults {
         if self.rng.bool() { &self.agent } else { &self.centre }
+    }
+
+    /// As a supervisor does: what ended because of its disk, having said why, is started again.
+    fn keep_running(&mut self) {
+        for node in [&mut self.lab.agent.node, &mut self.lab.centre.node] {
+            if !node.process.runs() {
+                let status = node.process.ended();
+                let said = node.process.log();
+                assert!(status.code().is_some_and(|c| c != 0 && c != 101), "{status}: {said}");
+                assert!(said.contains("rror") || said.contains("ead-only"), "it does not say why: {said}");
+                node.process.start();
+                self.restarts += 1;
+            }
+        }
+    }
+
+    /// Everything works again.
+    fn heal(&mut self) {
+        for faults in [&self.agent, &self.centre] {
+            faults.fail_writes(0, 0);
+            faults.fail_syncs(0, 0);
+            faults.read_only(false);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        self.keep_running();
     }
 
     /// SIGKILL, and what a power cut leaves on disk.
@@ -64,18 +90,22 @@ fn under(test: &str, sink: SinkKind, round: Round, mut more: impl FnMut(u32) -> 
     let Some(mut faulty) = Faulty::new(test, sink) else { return };
     let mut rounds = 0;
     while more(rounds) {
-        faulty.lab.assert_both_run();
+        faulty.keep_running();
         let what = round(&mut faulty);
         if !what.is_empty() {
             eprintln!("{test}: {what}");
         }
         rounds += 1;
     }
+    faulty.heal();
+    let restarts = faulty.restarts;
     let (failed, syncs) =
         (faulty.agent.failed() + faulty.centre.failed(), faulty.agent.syncs() + faulty.centre.syncs());
     let (posts, lines) = faulty.lab.finish();
     assert!(syncs > 0, "the shim is not in the way");
-    eprintln!("{test}: {rounds} rounds, {failed} failures, {syncs} fsyncs, {posts} posts, {lines} lines");
+    eprintln!(
+        "{test}: {rounds} rounds, {failed} failures, {restarts} restarts, {syncs} fsyncs, {posts} posts, {lines} lines"
+    );
 }
 
 fn power_cut(f: &mut Faulty) -> String {
