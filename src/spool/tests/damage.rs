@@ -179,28 +179,3 @@ fn verify_says_what_is_wrong_first() {
     assert!(verified.first_bad.as_ref().is_some_and(|w| w.contains("checksum")), "{verified:?}");
     assert!(bad.export().any(|b| b.is_err()));
 }
-
-/// A buffer whose process was killed, with its newest rows in the write-ahead log.
-#[cfg(feature = "full")]
-#[test]
-fn every_64th_byte_of_a_log_and_of_the_file_under_it() {
-    use crate::spool::fuzz::{Damage, open_damaged, size};
-
-    let mut said = Vec::new();
-    for name in ["buffer.db", "buffer.db-wal"] {
-        let (bytes, mut missing, mut quarantined) = (size(1, name), 0, 0);
-        assert!(bytes > 4096, "{name} has {bytes} bytes");
-        for place in (0..bytes).step_by(64) {
-            for damage in [Damage::Flip(place, 0x15), Damage::Cut(place)] {
-                let found = open_damaged(1, &[(name, damage)]);
-                missing += found.missing;
-                quarantined += u32::from(found.quarantined);
-                if matches!(damage, Damage::Flip(..)) && place % 1024 != 0 {
-                    break;
-                }
-            }
-        }
-        said.push(format!("{name}: {bytes} bytes, {quarantined} quarantined, {missing} rows missing"));
-    }
-    println!("{said:?}");
-}
