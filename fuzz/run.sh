@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 what=${1:-600}
 shift || true
 mapfile -t targets < <(if (($#)); then printf '%s\n' "$@"; else sed -n 's/^path = "targets\/\(.*\)\.rs"$/\1/p' Cargo.toml; fi)
-host=$(rustc -vV | sed -n 's/^host: //p')
+host=$(rustc -vV | sed -n "s|^host: ||p")
 bins=$CARGO_TARGET_DIR/$host/release
 grown=$CARGO_TARGET_DIR/corpus
 if [[ $what != keep && -z ${FUZZ_BUILT:-} ]]; then
