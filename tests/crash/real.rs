@@ -251,7 +251,7 @@ fn real_faults_soak() {
     let mut turn = 0;
     while begin.elapsed() < long {
         let (name, round) = all[turn % all.len()];
-        let sink = if turn / all.len() % 2 == 0 { SinkKind::Mirror } else { SinkKind::File };
+        let sink = if (turn / all.len()).is_multiple_of(2) { SinkKind::Mirror } else { SinkKind::File };
         under(name, sink, round, |n| n < 60 && begin.elapsed() < long);
         turn += 1;
     }
