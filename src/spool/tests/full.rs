@@ -201,3 +201,25 @@ fn a_batch_that_comes_behind_others_does_not_hide_that_space_was_freed() {
     run_until(&mut worker, at(2101), at(2200));
     assert_eq!((first.try_recv(), second.try_recv()), (Ok(Ok(())), Ok(Ok(()))));
 }
+
+#[test]
+fn a_commit_that_failed_and_is_there_is_neither_lost_nor_doubled() {
+    let dir = TempDir::new();
+    let (mut store, _) =
+        Store::open(options(&dir, vec![lane(Class::Fsync)]), epochs(&number()), at(0)).unwrap();
+    put(&mut store, at(1), batch_of("app", 0..1, 5000));
+    let first = read_all(&mut store, at(2), "data");
+    // Its transaction also deletes what is acknowledged here, and more is acknowledged behind it.
+    put(&mut store, at(3), batch_of("app", 1..2, 5000));
+    let second = read_all(&mut store, at(4), "data")[1..].to_vec();
+    ack_all(&mut store, at(5), "data", &first);
+    store.commit_in_doubt(at(6), ("data".into(), batch_of("app", 2..3, 5000)));
+    ack_all(&mut store, at(7), "data", &second);
+    // Who was refused comes again, with others.
+    let items = [("data".into(), batch_of("app", 2..3, 5000)), ("data".into(), batch_of("app", 3..4, 5000))];
+    assert_eq!(store.append(at(5000), &items), [Ok(()), Ok(())]);
+    assert_eq!(drain(&mut store, at(5001)).numbers(), [2, 3]);
+    store.delete_acked(at(5002));
+    let stats = store.stats(at(5003));
+    assert_eq!((stats.lanes[0].rows, stats.quarantined), (0, 0), "{stats:?}");
+}
