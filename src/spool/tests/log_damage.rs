@@ -23,3 +23,16 @@ fn every_64th_byte_of_a_log_and_of_the_file_under_it() {
     }
     println!("{said:?}");
 }
+
+#[test]
+fn an_empty_file_beside_a_log_is_no_new_buffer() {
+    // SQLite would remove the log, and with it rows that were acknowledged, without a word.
+    let found = open_damaged(1, &[("buffer.db", Damage::Cut(0))]);
+    assert!(found.quarantined && found.missing == 60, "{found:?}");
+}
+
+#[test]
+fn rows_before_the_first_that_is_left_are_named_too() {
+    // Found by fuzzing: what was missing behind the last row was named, and the first twenty rows were not.
+    crate::fuzzing::spool(include_bytes!("../../../fuzz/corpus/spool/first-rows-missing"));
+}
