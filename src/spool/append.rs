@@ -63,6 +63,7 @@ impl Store {
         let reserve: Vec<usize> =
             memory.iter().copied().filter(|&l| self.lanes[l].must_reserve(takes[l].rows)).collect();
         if !disk.is_empty() || !reserve.is_empty() {
+            let doubts = self.doubts;
             let stored = self.transact(now, true, |store, conn| {
                 let bytes = disk.iter().map(|&l| takes[l].bytes).sum();
                 store.make_room(conn, now, bytes)?;
@@ -78,12 +79,11 @@ impl Store {
             });
             if let Err(fault) = stored {
                 let busy = Refused::Busy(fault.public().to_string());
-                let refused = disk
-                    .iter()
-                    .filter(|_| self.is_in_doubt())
-                    .flat_map(|&l| &takes[l].items)
-                    .filter_map(|&i| items.get(i));
-                self.doubtful = refused.map(|(_, b)| (b.source.clone(), b.body.clone())).collect();
+                // Not where the transaction in doubt is an earlier one: these were not in it.
+                if self.is_in_doubt_since(doubts) {
+                    let refused = disk.iter().flat_map(|&l| &takes[l].items).filter_map(|&i| items.get(i));
+                    self.doubtful = refused.map(|(_, b)| (b.source.clone(), b.body.clone())).collect();
+                }
                 for &i in disk.iter().chain(&reserve).flat_map(|&l| &takes[l].items) {
                     verdicts[i] = Err(busy.clone());
                 }

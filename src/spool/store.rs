@@ -63,6 +63,8 @@ pub struct Store {
     down: Option<Down>,
     /// The last transaction, whose commit failed, may be on disk all the same.
     doubt: Option<Doubt>,
+    /// How many there were.
+    pub(super) doubts: u64,
     /// Source and body of the batches in it that were refused for that.
     pub(super) doubtful: Vec<(Arc<str>, Bytes)>,
     /// The same once it was found on disk: who comes with one of them again has it stored.
@@ -141,6 +143,7 @@ impl Store {
             space: Space::default(),
             down: None,
             doubt: None,
+            doubts: 0,
             doubtful: Vec::new(),
             landed: Vec::new(),
             io_errors: 0,
@@ -364,6 +367,7 @@ impl Store {
                     // The commit failed: is it there? Whoever opens the file next finds out.
                     let after = self.snapshot();
                     self.doubtful.clear();
+                    self.doubts += u64::from(value.is_some());
                     self.doubt = value.is_some().then(|| Doubt { before: saved.metas.clone(), after });
                     self.restore(saved);
                     crate::telemetry::count("dts_spool_io_errors_total", &[], 1);
@@ -555,9 +559,9 @@ impl Store {
         self.doubtful.clear();
     }
 
-    /// Whether a transaction that was reported as failed may be on disk.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.doubt.is_some()
+    /// Whether a transaction that was reported as failed since there were `doubts` may be on disk.
+    pub(super) fn is_in_doubt_since(&self, doubts: u64) -> bool {
+        self.doubt.is_some() && self.doubts != doubts
     }
 
     /// Whether `batch` was refused because of a commit that failed and yet was there.

@@ -215,7 +215,10 @@ fn a_commit_that_failed_and_is_there_is_neither_lost_nor_doubled() {
     ack_all(&mut store, at(5), "data", &first);
     store.commit_in_doubt(at(6), ("data".into(), batch_of("app", 2..3, 5000)));
     ack_all(&mut store, at(7), "data", &second);
-    // Who was refused comes again, with others.
+    // Others that come before the file can be opened were not in it.
+    let more = [("data".into(), batch_of("app", 2..3, 5000)), ("data".into(), batch_of("app", 3..4, 5000))];
+    assert!(store.append(at(8), &more).iter().all(Result::is_err));
+    // Who was refused comes again, with them.
     let items = [("data".into(), batch_of("app", 2..3, 5000)), ("data".into(), batch_of("app", 3..4, 5000))];
     assert_eq!(store.append(at(5000), &items), [Ok(()), Ok(())]);
     assert_eq!(drain(&mut store, at(5001)).numbers(), [2, 3]);
