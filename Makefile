@@ -6,6 +6,7 @@
 #   make cross    the agent as static musl binary for aarch64, tried under qemu against a centre on this host
 #   make bench    measured numbers, kept under bench/results/
 #   make soak SECONDS=600   more seeds and kills than `make test`
+#   make fuzz SECONDS=600   each fuzz target for so long, one after the other; `fuzz/run.sh keep` keeps what it found
 SHELL := /bin/bash
 export DTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dts
 export CARGO_TARGET_DIR ?= $(DTS_CACHE)/target
@@ -14,7 +15,7 @@ TOOLS := $(DTS_CACHE)/tools/bin
 SECONDS ?= 600
 FEATURES := full
 
-.PHONY: demo test check fmt clippy features deny docs servers cross bench soak clean
+.PHONY: demo test check fmt clippy features deny docs servers cross bench soak fuzz clean
 
 demo:
 	cargo build --release --locked
@@ -53,6 +54,9 @@ bench:
 
 soak:
 	DTS_REQUIRE_SERVERS=1 DTS_SOAK_SECONDS=$(SECONDS) cargo test --locked --release --features $(FEATURES) -- --nocapture soak
+
+fuzz:
+	fuzz/run.sh $(SECONDS)
 
 $(TOOLS)/cargo-%:
 	CARGO_TARGET_DIR=$(DTS_CACHE)/tools-target cargo install --locked --root $(DTS_CACHE)/tools cargo-$*

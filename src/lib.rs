@@ -33,3 +33,8 @@ pub mod control;
 pub mod registry;
 pub mod runtime;
 pub mod telemetry;
+
+// What `fuzz/` calls. Its kept inputs are replayed by plain `cargo test`.
+#[cfg(any(feature = "fuzzing", all(test, feature = "full")))]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `behaviour` | what the agent promises; what bad input gets |
 //! | `servers` | mosquitto, paho-mqtt and aioquic as broker, as clients, as the other side of QUIC |
-//! | `crash` | kill -9 at random moments under load |
+//! | `crash` | kill -9 at random moments under load; power cuts, failing disks, wrong clocks |
+//! | `hostile` | slow, greedy, lying peers beside a device that behaves well |
+//! | `compat` | what earlier releases wrote is read |
 //! | `harness` | folders, ports, certificates, processes, and bounded waits |
 //!
 //! No test asserts on a time: each waits, within [`harness::PATIENCE`], for what must come.
@@ -18,6 +20,8 @@
 )]
 
 mod behaviour;
+mod compat;
 mod crash;
 mod harness;
+mod hostile;
 mod servers;

@@ -2,24 +2,31 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{EngineError, Seen, answers, sources};
 use crate::clock::Stamp;
 use crate::config::Plan;
+use crate::config::plan::SinkPlan;
 use crate::pipeline::core::Limits;
 use crate::pipeline::{self, NamedSink};
 use crate::runtime::{self, Stop, wall_now_us};
-use crate::sink::Mark;
+use crate::sink::{Mark, Sink, SinkError};
 use crate::source::{Claim, Outlet, Submission};
 
 /// Submissions that wait for the pipeline to take them; its own credit bounds what it has taken.
 const QUEUE: usize = 64;
+/// First pause before a sink that could not be opened is tried again; doubled each time, and the one that is not waited
+/// for any more.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Largest row that a source without a frame in its way may hand on.
 const MAX_ROW_BYTES: usize = 64 << 20;
 
 pub(super) async fn run(plan: Rc<Plan>, seen: Seen, stop: Stop) -> Result<(), EngineError> {
     answers::start(&plan, &seen, answers::Nothing, &stop).await?;
-    let mut sinks = open_sinks(&plan).await?;
+    let Some(sinks) = stop.or(open_sinks(&plan)).await else { return Ok(()) };
+    let mut sinks = sinks?;
     // Watermarks that a sink cannot store are kept beside the state; those returned are what every sink has reached.
     let (keep, marks) = super::marks::load(&plan, &mut sinks).await?;
     let claims = claims(&plan, &mut sinks);
@@ -125,12 +132,28 @@ async fn both<E>(
     }
 }
 
+/// Opens a sink. One that may be well soon (a disk that failed a write) gets some seconds; what stays wrong ends dts, and
+/// who watches it sees that.
+async fn open(sink: &SinkPlan) -> Result<Box<dyn Sink>, SinkError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match sink.config.open(&sink.name).await {
+            Err(SinkError::Retry(why)) if pause < LAST_PAUSE => {
+                log::warn!("sink `{}`: {why}; next try in {pause:?}", sink.name);
+                runtime::sleep(pause).await;
+                pause *= 2;
+            }
+            other => return other,
+        }
+    }
+}
+
 /// Opens every sink.
 pub(super) async fn open_sinks(plan: &Plan) -> Result<Vec<NamedSink>, EngineError> {
     let mut sinks = Vec::new();
     for sink in &plan.sinks {
         let fail = |error| EngineError::Sink { name: sink.name.to_string(), error };
-        let opened = sink.config.open(&sink.name).await.map_err(fail)?;
+        let opened = open(sink).await.map_err(fail)?;
         sinks.push(NamedSink { name: sink.name.to_string(), sink: opened, marks: Vec::new(), claims: None });
     }
     Ok(sinks)

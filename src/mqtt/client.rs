@@ -361,7 +361,7 @@ impl Client {
 
     fn fail(&mut self, error: ProtocolError) -> Result<(), ProtocolError> {
         if self.flow.version == Version::V5 {
-            self.disconnect(error.reason);
+            self.disconnect(codec::disconnect_reason(error.reason, true));
         }
         self.close();
         self.events.push_back(ClientEvent::Failed(error));

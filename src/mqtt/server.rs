@@ -608,7 +608,8 @@ impl Server {
 
     fn fail(&mut self, error: ProtocolError) -> Result<(), ProtocolError> {
         if self.state == State::Open && self.flow.version == Version::V5 {
-            let disconnect = Disconnect { reason: error.reason, ..Disconnect::default() };
+            let reason = codec::disconnect_reason(error.reason, false);
+            let disconnect = Disconnect { reason, ..Disconnect::default() };
             self.flow.answer(Packet::Disconnect(disconnect)).unwrap_or_default();
         }
         self.close(false, Some(error), None);

@@ -37,10 +37,20 @@ impl Store {
     /// class of the lane is met. Refused ones have left no trace; of a lane that refused one, later
     /// ones are refused too.
     pub fn append(&mut self, now: Mono, items: &[(Arc<str>, Batch)]) -> Vec<Result<(), Refused>> {
+        if self.conn.is_none()
+            && let Ok(conn) = self.usable(now)
+        {
+            // Now it is known what of a failed commit is there.
+            self.conn = Some(conn);
+        }
         self.relieve_memory(now);
         let mut takes = vec![Take::default(); self.lanes.len()];
         let mut verdicts: Vec<Result<(), Refused>> = Vec::with_capacity(items.len());
         for (i, (name, batch)) in items.iter().enumerate() {
+            if self.has_landed(batch) {
+                verdicts.push(Ok(()));
+                continue;
+            }
             let verdict = self.admit(name, batch, &mut takes);
             if let Some(take) = verdict.as_ref().ok().and_then(|&lane| takes.get_mut(lane)) {
                 take.items.push(i);
@@ -53,6 +63,7 @@ impl Store {
         let reserve: Vec<usize> =
             memory.iter().copied().filter(|&l| self.lanes[l].must_reserve(takes[l].rows)).collect();
         if !disk.is_empty() || !reserve.is_empty() {
+            let doubts = self.doubts;
             let stored = self.transact(now, true, |store, conn| {
                 let bytes = disk.iter().map(|&l| takes[l].bytes).sum();
                 store.make_room(conn, now, bytes)?;
@@ -68,6 +79,11 @@ impl Store {
             });
             if let Err(fault) = stored {
                 let busy = Refused::Busy(fault.public().to_string());
+                // Not where the transaction in doubt is an earlier one: these were not in it.
+                if self.is_in_doubt_since(doubts) {
+                    let refused = disk.iter().flat_map(|&l| &takes[l].items).filter_map(|&i| items.get(i));
+                    self.doubtful = refused.map(|(_, b)| (b.source.clone(), b.body.clone())).collect();
+                }
                 for &i in disk.iter().chain(&reserve).flat_map(|&l| &takes[l].items) {
                     verdicts[i] = Err(busy.clone());
                 }

@@ -46,6 +46,8 @@ mod downsample;
 mod error;
 mod evict;
 mod folder;
+#[cfg(any(feature = "fuzzing", all(test, feature = "full")))]
+pub(crate) mod fuzz;
 mod handle;
 mod inspect;
 mod join;
@@ -79,3 +81,16 @@ pub use reconcile::{CentreView, Reconciled};
 pub use stats::{LaneStats, Stats};
 pub use store::{Epochs, Opened, Store};
 pub use stored::{StoredBatch, StoredId};
+
+/// For models of the spool in tests of its users.
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(dead_code, reason = "not every build has such a user")]
+impl StoredId {
+    pub(crate) fn from_raw(id: i64) -> Self {
+        Self(id)
+    }
+
+    pub(crate) fn raw(self) -> i64 {
+        self.0
+    }
+}

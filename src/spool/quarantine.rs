@@ -45,13 +45,15 @@ struct Fate {
     rows: u64,
     /// Where the sequence should go on, in the rows' own epoch.
     next: Option<(u64, u64)>,
+    /// Epoch and number of the first batch that was found.
+    begin: Option<(u64, u64)>,
     gaps: Vec<(u64, u64, u64)>,
 }
 
 impl Fate {
     fn new(known: Option<LaneMeta>) -> Self {
         let next = known.as_ref().and_then(|m| m.front);
-        Self { known, rows: 0, next, gaps: Vec::new() }
+        Self { known, rows: 0, next, begin: None, gaps: Vec::new() }
     }
 
     fn gap(&mut self, epoch: u64, from: u64, to: u64) {
@@ -87,6 +89,7 @@ impl Fate {
 
     /// A batch was found.
     fn found(&mut self, head: &Head) {
+        self.begin.get_or_insert((head.epoch, head.first_seq));
         self.enter(head.epoch);
         if let Some((_, seq)) = self.next
             && seq > 0
@@ -127,11 +130,12 @@ impl Fate {
         let length: u64 = self.gaps.iter().map(|g| g.2 - g.1 + 1).sum();
         // Holes of earlier evictions and compactions stand among the gaps: then the sum is a bound.
         let exact = length == missing;
-        let losses: Vec<Lost> =
+        let mut losses: Vec<Lost> =
             self.gaps.iter().map(|g| lost(*g, (g.2 - g.1 + 1).min(missing), exact)).collect();
-        if losses.is_empty() {
-            let (epoch, seq) = ends.unwrap_or((0, 1));
-            return vec![lost((epoch, 1, seq.saturating_sub(1).max(1)), missing, false)];
+        if length < missing {
+            // What is missing and stands in no gap was before the first that was found.
+            let (epoch, seq) = self.begin.or(ends).unwrap_or((0, 1));
+            losses.insert(0, lost((epoch, 1, seq.saturating_sub(1).max(1)), missing - length, false));
         }
         losses
     }

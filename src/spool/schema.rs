@@ -9,6 +9,8 @@ use super::meta;
 
 /// The database's file in the spool's folder.
 pub(super) const FILE: &str = "buffer.db";
+/// SQLite's write-ahead log of it.
+pub(super) const LOG: &str = "buffer.db-wal";
 /// The format that this code writes, and the newest that it reads.
 pub(super) const FORMAT: u64 = 1;
 /// The least format whose code may read what this code writes. Raised only when old code would

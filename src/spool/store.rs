@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rusqlite::Connection;
 
 use super::error::{Fault, SpoolError};
@@ -15,9 +16,10 @@ use super::lane::Lane;
 use super::meta::{self, LaneMeta, Position, StoreMeta};
 use super::options::{Class, LaneOptions, Options};
 use super::read::Tables;
-use super::schema::{self, FILE};
+use super::schema::{self, FILE, LOG};
 use super::space::Space;
-use super::stored::MAX_LANES;
+use super::stored::{MAX_LANES, StoredId};
+use crate::event::Batch;
 use crate::runtime::Mono;
 
 /// Makes a new epoch whose number is at least the argument; durable before it returns.
@@ -59,6 +61,14 @@ pub struct Store {
     pub(super) tables: Tables,
     pub(super) space: Space,
     down: Option<Down>,
+    /// The last transaction, whose commit failed, may be on disk all the same.
+    doubt: Option<Doubt>,
+    /// How many there were.
+    pub(super) doubts: u64,
+    /// Source and body of the batches in it that were refused for that.
+    pub(super) doubtful: Vec<(Arc<str>, Bytes)>,
+    /// The same once it was found on disk: who comes with one of them again has it stored.
+    pub(super) landed: Vec<(Arc<str>, Bytes)>,
     /// Transactions in a row that the device failed, though the file could be opened again.
     io_errors: u32,
     /// Whether `synchronous` is FULL now.
@@ -79,6 +89,12 @@ struct Down {
     reason: String,
     retry_at: Mono,
     tries: u32,
+}
+
+/// A transaction of which it is not known whether it happened.
+struct Doubt {
+    before: Vec<LaneMeta>,
+    after: Saved,
 }
 
 /// The lanes' counters as they were before a transaction.
@@ -126,6 +142,10 @@ impl Store {
             tables: Tables::default(),
             space: Space::default(),
             down: None,
+            doubt: None,
+            doubts: 0,
+            doubtful: Vec::new(),
+            landed: Vec::new(),
             io_errors: 0,
             full_sync: true,
             link_up: false,
@@ -201,6 +221,10 @@ impl Store {
 
     /// A new connection to the file, able to be read by this code.
     fn connect(&mut self) -> Result<Connection, Fault> {
+        // SQLite takes an empty file for a new one and removes its log. It writes the file before the first log.
+        if self.folder.size(FILE) == Some(0) && self.folder.size(LOG).is_some_and(|bytes| bytes > 0) {
+            return Err(Fault::corrupt("the file is empty and its write-ahead log is not"));
+        }
         let (conn, _) = schema::connect(&*self.folder, FILE, self.options.vfs.as_deref())?;
         schema::check_reader(&conn, &*self.folder)?;
         self.full_sync = true;
@@ -340,7 +364,11 @@ impl Store {
                 Fault::Io(e) => {
                     drop(conn);
                     let attempted = self.meta.txn;
+                    // The commit failed: is it there? Whoever opens the file next finds out.
                     let after = self.snapshot();
+                    self.doubtful.clear();
+                    self.doubts += u64::from(value.is_some());
+                    self.doubt = value.is_some().then(|| Doubt { before: saved.metas.clone(), after });
                     self.restore(saved);
                     crate::telemetry::count("dts_spool_io_errors_total", &[], 1);
                     self.io_errors += 1;
@@ -353,11 +381,7 @@ impl Store {
                     log::error!("buffer: {e}; opening the file anew");
                     match (self.reopen(now), value) {
                         // The commit failed, and yet it is there.
-                        (Some(txn), Some(value)) if txn == attempted => {
-                            self.restore(after);
-                            self.mark_written();
-                            return Ok(value);
-                        }
+                        (Some(txn), Some(value)) if txn == attempted => return Ok(value),
                         _ => return Err(Fault::Io(e)),
                     }
                 }
@@ -501,6 +525,7 @@ impl Store {
             Ok((conn, txn)) => {
                 self.down = None;
                 self.conn = Some(conn);
+                self.settle_doubt(now, txn);
                 Some(txn)
             }
             Err(Fault::Corrupt(e)) => self.quarantine_or_wait(now, &e),
@@ -509,6 +534,41 @@ impl Store {
                 None
             }
         }
+    }
+
+    /// `txn` is the last transaction on disk. If it is the one in doubt, the lanes are as it left them.
+    fn settle_doubt(&mut self, now: Mono, txn: u64) {
+        let Some(Doubt { before, after }) = self.doubt.take() else { return };
+        let same = self.lanes.len() == before.len() && self.lanes.iter().map(|l| &l.meta).eq(&before);
+        if txn == after.txn && same {
+            let acked: Vec<_> = self.lanes.iter().map(|l| l.acked.clone()).collect();
+            self.restore(after);
+            self.mark_written();
+            self.landed = std::mem::take(&mut self.doubtful);
+            // What was acknowledged since is still there.
+            let Some(conn) = &self.conn else { return };
+            for (lane, acked) in self.lanes.iter_mut().zip(acked) {
+                let no = lane.meta.no;
+                let is_there = |n: &u64| super::append::exists(conn, StoredId::new(no, *n)).unwrap_or(false);
+                lane.acked.extend(acked.into_iter().filter(|(n, _)| is_there(n)));
+                if !lane.acked.is_empty() {
+                    self.acked_since.get_or_insert(now);
+                }
+            }
+        }
+        self.doubtful.clear();
+    }
+
+    /// Whether a transaction that was reported as failed since there were `doubts` may be on disk.
+    pub(super) fn is_in_doubt_since(&self, doubts: u64) -> bool {
+        self.doubt.is_some() && self.doubts != doubts
+    }
+
+    /// Whether `batch` was refused because of a commit that failed and yet was there.
+    pub(super) fn has_landed(&mut self, batch: &Batch) -> bool {
+        let same = |(source, body): &(Arc<str>, Bytes)| *source == batch.source && *body == batch.body;
+        let at = self.landed.iter().position(same);
+        at.map(|at| self.landed.swap_remove(at)).is_some()
     }
 
     fn quarantine_or_wait(&mut self, now: Mono, what: &str) -> Option<u64> {
@@ -530,6 +590,8 @@ impl Store {
     /// A connection was made another way.
     pub(super) fn reconnected(&mut self) {
         self.down = None;
+        self.doubt = None;
+        self.doubtful.clear();
         self.full_sync = true;
     }
 
@@ -555,5 +617,20 @@ impl Store {
 fn roll_back(conn: &Connection) {
     if !conn.is_autocommit() && conn.execute_batch("ROLLBACK").is_err() {
         log::debug!("buffer: nothing to roll back");
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// As if the commit of `item` had failed although it is on disk, and the file could not be opened since.
+    pub(super) fn commit_in_doubt(&mut self, now: Mono, item: (Arc<str>, Batch)) {
+        let saved = self.snapshot();
+        let batch = item.1.clone();
+        assert_eq!(self.append(now, &[item]), [Ok(())]);
+        self.doubt = Some(Doubt { before: saved.metas.clone(), after: self.snapshot() });
+        self.doubtful = vec![(batch.source.clone(), batch.body)];
+        self.restore(saved);
+        self.conn = None;
+        self.go_down(now, "a test");
     }
 }

@@ -22,12 +22,6 @@ pub(super) const MAX_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 pub(super) const MAX_LANES: u16 = i16::MAX as u16;
 
 impl StoredId {
-    /// For models of the spool in tests of its users.
-    #[cfg(test)]
-    pub(crate) fn from_raw(id: i64) -> Self {
-        Self(id)
-    }
-
     pub(super) fn new(lane: u16, n: u64) -> Self {
         Self(i64::from(lane) << NUMBER_BITS | (n & MAX_NUMBER) as i64)
     }

@@ -22,6 +22,9 @@ use crate::source::Refused;
 
 /// Bytes that wait for a commit after which it waits no longer.
 const GROUP_BYTES: usize = 512 << 10;
+/// Who was refused is offered to the store again after this time, if it did not free space before: a disk that failed
+/// may work again, which nobody says.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait for company, whatever the config says.
 const LINGER: Duration = Duration::from_millis(50);
 
@@ -68,6 +71,8 @@ pub(super) struct Worker {
     stuck: HashSet<Arc<str>>,
     /// `store.freed` when they were last tried.
     freed: u64,
+    /// When they are tried again all the same.
+    again_at: Mono,
     changed: Sender<()>,
 }
 
@@ -81,6 +86,7 @@ impl Worker {
             commit_at: None,
             stuck: HashSet::new(),
             freed: 0,
+            again_at: Mono(0),
             changed,
         }
     }
@@ -125,7 +131,7 @@ impl Worker {
     pub(super) fn run(&mut self, now: Mono) {
         self.store.tick(now);
         let late = self.waiting.iter().any(|w| w.until.is_some_and(|at| now >= at));
-        let freed = !self.stuck.is_empty() && self.freed != self.store.freed;
+        let freed = !self.stuck.is_empty() && (self.freed != self.store.freed || now >= self.again_at);
         if self.commit_at.is_some_and(|at| now >= at) || late || freed {
             self.commit(now);
         }
@@ -137,7 +143,8 @@ impl Worker {
             return now;
         }
         let until = self.waiting.iter().filter_map(|w| w.until);
-        until.chain(self.commit_at).fold(self.store.poll_timeout(), Mono::min)
+        let again = (!self.stuck.is_empty()).then_some(self.again_at);
+        until.chain(self.commit_at).chain(again).fold(self.store.poll_timeout(), Mono::min)
     }
 
     fn take(&mut self, now: Mono, lane: Arc<str>, batch: Batch, reply: Reply<Result<(), Refused>>) {
@@ -171,8 +178,10 @@ impl Worker {
 
     /// Lets a batch wait for space.
     fn park(&mut self, now: Mono, lane: Arc<str>, batch: Batch, reply: Reply<Result<(), Refused>>) {
-        self.freed = self.store.freed;
-        self.stuck.insert(lane.clone());
+        if self.stuck.insert(lane.clone()) {
+            self.freed = self.store.freed;
+            self.again_at = now + AGAIN;
+        }
         let until = Some(now + self.store.options.block_wait);
         self.waiting.push(Waiting { lane, batch, reply, until });
     }
@@ -190,6 +199,7 @@ impl Worker {
             self.waiting.iter().map(|w| (w.lane.clone(), w.batch.clone())).collect();
         let verdicts = self.store.append(now, &items);
         self.freed = self.store.freed;
+        self.again_at = now + AGAIN;
         let wait = self.store.options.block_wait;
         let mut stored = false;
         for (mut w, verdict) in std::mem::take(&mut self.waiting).into_iter().zip(verdicts) {

@@ -1,7 +1,11 @@
-//! kill -9 at random moments, under load. What was acknowledged is there exactly once, in order.
+//! kill -9 at random moments, under load; power cuts, failing disks, wrong clocks. What was acknowledged is there exactly
+//! once, in order.
 //!
-//! The page cache survives a kill, so this says nothing of a power cut: that is for a simulated disk.
-//! `DTS_SEED` repeats the moments of a run, `DTS_SOAK_SECONDS` makes the test whose name ends in `soak` that long.
+//! The page cache survives a kill, so a kill says nothing of a power cut: for that, dts runs with the disk of [`faults`].
+//! `DTS_SEED` repeats the moments of a run, `DTS_SOAK_SECONDS` makes the tests whose names end in `soak` that long.
+
+mod faults;
+mod real;
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -88,65 +92,101 @@ struct Figures {
     absorbed: u64,
 }
 
+/// A centre, an agent and their load.
+struct Lab {
+    centre: Centre,
+    agent: Agent,
+    sink: SinkKind,
+    load: Option<Load>,
+    dir: Dir,
+}
+
+impl Lab {
+    fn new(test: &str, sink: SinkKind) -> Self {
+        let dir = Dir::new(test);
+        let pki = Pki::new(&dir, "ca");
+        let centre = Centre::new(&dir, &pki, sink);
+        let app = dir.join("app");
+        std::fs::create_dir(&app).unwrap();
+        let more = format!(
+            "  - type: file\n    name: lines\n    paths: ['{}/app.log*']\n    topic: lines\n",
+            app.display()
+        );
+        let agent = Agent::with(&dir, "box", &centre.sink(&pki.device("box")), &more);
+        Self { centre, agent, sink, load: None, dir }
+    }
+
+    fn start(&mut self) {
+        self.centre.start();
+        self.agent.start();
+        self.load = Some(Load::start(self.agent.posts, self.dir.join("app").join("app.log")));
+    }
+
+    fn assert_both_run(&mut self) {
+        let run = self.agent.node.process.runs() && self.centre.node.process.runs();
+        assert!(run, "one has ended by itself");
+    }
+
+    /// Ends the load, waits until all of it is at the centre, and compares. Returns posts, lines, and the frames
+    /// that the centre absorbed in its last life.
+    fn finish(&mut self) -> (u64, u64, u64) {
+        let (posts, lines) = self.load.take().unwrap().finish();
+        until("all at the centre", || {
+            let there = arrived(&self.centre).len() as u64;
+            (there >= posts + lines).then_some(())
+        });
+        until("an empty buffer", || (self.agent.waiting() == 0).then_some(()));
+        let mut next = (0, 0);
+        for (topic, number) in arrived(&self.centre) {
+            let next = if topic == "posts" { &mut next.0 } else { &mut next.1 };
+            assert_eq!(number, *next, "{topic}: out of order, lost or twice");
+            *next += 1;
+        }
+        assert_eq!(next, (posts, lines));
+        if self.sink == SinkKind::Mirror {
+            assert_eq!(losses(&self.centre.out), []);
+        }
+        let absorbed = self.centre.metric("dts_frames_duplicate_total", "");
+        self.agent.node.stop();
+        self.centre.node.stop();
+        (posts, lines, absorbed)
+    }
+}
+
+/// How long a process lives before its next kill: mostly while it works, sometimes while it starts.
+fn life(rng: &mut fastrand::Rng) -> Duration {
+    Duration::from_millis(if rng.u8(0..4) == 0 { rng.u64(0..60) } else { rng.u64(100..1200) })
+}
+
 /// Kills agent and centre by turns of luck, until `enough` says so.
 fn rampage(test: &str, sink: SinkKind, mut enough: impl FnMut(u32) -> bool) -> Figures {
     let mut rng = fastrand::Rng::with_seed(seed());
-    let dir = Dir::new(test);
-    let pki = Pki::new(&dir, "ca");
-    let mut centre = Centre::new(&dir, &pki, sink);
-    let app = dir.join("app");
-    std::fs::create_dir(&app).unwrap();
-    let more = format!(
-        "  - type: file\n    name: lines\n    paths: ['{}/app.log*']\n    topic: lines\n",
-        app.display()
-    );
-    let mut agent = Agent::with(&dir, "box", &centre.sink(&pki.device("box")), &more);
-    centre.start();
-    agent.start();
-    let load = Load::start(agent.posts, app.join("app.log"));
+    let mut lab = Lab::new(test, sink);
+    lab.start();
     let (mut kills, mut absorbed) = (0, 0);
     while !enough(kills) {
-        // Mostly while it works, sometimes while it starts.
-        let alive = if rng.u8(..4) == 0 { rng.u64(0..60) } else { rng.u64(100..1200) };
-        std::thread::sleep(Duration::from_millis(alive));
+        std::thread::sleep(life(&mut rng));
         let dead = Duration::from_millis(rng.u64(0..300));
         let (a, c) = [(true, false), (false, true), (true, true)][rng.usize(..3)];
-        assert!(agent.node.process.runs() && centre.node.process.runs(), "one has ended by itself");
+        lab.assert_both_run();
         if a {
-            agent.node.kill();
+            lab.agent.node.kill();
         }
         if c {
-            absorbed += centre.metric("dts_frames_duplicate_total", "");
-            centre.node.kill();
+            absorbed += lab.centre.metric("dts_frames_duplicate_total", "");
+            lab.centre.node.kill();
         }
         std::thread::sleep(dead);
         if c {
-            centre.node.process.start();
+            lab.centre.node.process.start();
         }
         if a {
-            agent.node.process.start();
+            lab.agent.node.process.start();
         }
         kills += u32::from(a) + u32::from(c);
     }
-    let (posts, lines) = load.finish();
-    until("all at the centre", || {
-        let there = arrived(&centre).len() as u64;
-        (there >= posts + lines).then_some(())
-    });
-    until("an empty buffer", || (agent.waiting() == 0).then_some(()));
-    let mut next = (0, 0);
-    for (topic, number) in arrived(&centre) {
-        let next = if topic == "posts" { &mut next.0 } else { &mut next.1 };
-        assert_eq!(number, *next, "{topic}: out of order, lost or twice");
-        *next += 1;
-    }
-    assert_eq!(next, (posts, lines));
-    if sink == SinkKind::Mirror {
-        assert_eq!(losses(&centre.out), []);
-    }
-    absorbed += centre.metric("dts_frames_duplicate_total", "");
-    agent.node.stop();
-    centre.node.stop();
+    let (posts, lines, last) = lab.finish();
+    absorbed += last;
     eprintln!("{kills} kills, {posts} posts, {lines} lines");
     Figures { kills: u64::from(kills), posts, lines, absorbed }
 }
@@ -174,10 +214,15 @@ fn nothing_is_lost_in_a_file_by_twenty_kills() {
     rampage("file", SinkKind::File, |kills| kills >= 20);
 }
 
+/// How long the soaks are, if they are wanted.
+fn soak() -> Option<Duration> {
+    std::env::var("DTS_SOAK_SECONDS").ok()?.parse().ok().map(Duration::from_secs)
+}
+
 #[test]
 fn kills_soak() {
-    let Some(seconds) = std::env::var("DTS_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()) else { return };
-    let (begin, long) = (Instant::now(), Duration::from_secs(seconds));
+    let Some(long) = soak() else { return };
+    let begin = Instant::now();
     let (mut round, mut all) = (0_u64, Figures::default());
     // At least one, however short it is.
     while round == 0 || begin.elapsed() < long {
@@ -189,9 +234,10 @@ fn kills_soak() {
         all.lines += one.lines;
         all.absorbed += one.absorbed;
         eprintln!(
-            "soak: {} of {seconds} s, {round} rounds: {} kills, {} events made and found once and in order \
+            "soak: {} of {} s, {round} rounds: {} kills, {} events made and found once and in order \
              ({} posts, {} lines), {} frames sent again and absorbed",
             begin.elapsed().as_secs(),
+            long.as_secs(),
             all.kills,
             all.posts + all.lines,
             all.posts,

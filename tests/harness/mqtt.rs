@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -29,6 +30,24 @@ pub(crate) fn connect_as(name: &str, version: Version) -> Connect {
     }
 }
 
+/// How a device does TLS.
+pub(crate) fn client_config(ca: &Path, own: Option<&Files>) -> Result<rustls::ClientConfig, rustls::Error> {
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    Ok(match own {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let chain = vec![CertificateDer::from_pem_file(&own.cert).unwrap()];
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&own.key).unwrap())?
+        }
+    })
+}
+
 fn tcp(port: u16) -> TcpStream {
     let stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -44,21 +63,16 @@ impl Mqtt {
     }
 
     /// TLS, with a certificate of its own if there is one.
-    pub(crate) fn tls(port: u16, ca: &std::path::Path, own: Option<&Files>) -> Self {
-        use rustls_pki_types::pem::PemObject;
-        use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
-        let config = match own {
-            None => builder.with_no_client_auth(),
-            Some(own) => {
-                let chain = vec![CertificateDer::from_pem_file(&own.cert).unwrap()];
-                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&own.key).unwrap()).unwrap()
-            }
-        };
+    pub(crate) fn tls(port: u16, ca: &Path, own: Option<&Files>) -> Self {
+        Self::with(port, client_config(ca, own).unwrap())
+    }
+
+    /// `None` if the certificate and its key do not fit.
+    pub(crate) fn try_tls(port: u16, ca: &Path, own: &Files) -> Option<Self> {
+        Some(Self::with(port, client_config(ca, Some(own)).ok()?))
+    }
+
+    fn with(port: u16, config: rustls::ClientConfig) -> Self {
         let name = "localhost".try_into().unwrap();
         let tls = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
         let stream = Box::new(rustls::StreamOwned::new(tls, tcp(port)));

@@ -45,6 +45,11 @@ impl Process {
         Self::new(dir, name, env!("CARGO_BIN_EXE_dts"), args)
     }
 
+    /// In the environment of its next lives.
+    pub(crate) fn env(&mut self, name: &str, value: &str) {
+        self.envs.push((name.to_owned(), value.to_owned()));
+    }
+
     pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).unwrap();

@@ -26,7 +26,8 @@ const READ_BYTES: usize = 256 << 10;
 const POLL: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(plan: &Plan, spool: Spool, ready: &Readiness, stop: Stop) -> Result<(), EngineError> {
-    let sinks = direct::open_sinks(plan).await?;
+    let Some(sinks) = stop.or(direct::open_sinks(plan)).await else { return Ok(()) };
+    let sinks = sinks?;
     ready.set("sinks", None);
     let device: Arc<str> = plan.device.name.clone().unwrap_or_else(|| "local".into());
     let (tx, submissions) = async_channel::bounded::<Submission>(4);

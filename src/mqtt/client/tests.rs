@@ -524,3 +524,12 @@ fn nothing_secret_is_printed() {
     let text = format!("{secret:?} {:?}", Client::new(secret.clone(), at(0)).unwrap());
     assert!(!text.contains("s3cret"), "{text}");
 }
+
+#[test]
+fn a_connect_from_the_server_is_answered_with_a_reason_that_disconnect_may_have() {
+    // Of a version that no codec knows: the error is 0x84, which is CONNACK's alone [MQTT-3.14.2-1].
+    let mut b = Bench::open_with(options(V5), ConnAck::default());
+    b.client.receive(at(1), &[0x10, 7, 0, 4, b'M', b'Q', b'T', b'T', 9]).unwrap_err();
+    let written = b.written();
+    assert!(matches!(&written[..], [Packet::Disconnect(d)] if d.reason == 0x82), "{written:?}");
+}

@@ -3,8 +3,10 @@
 
 mod properties;
 mod read;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod sample;
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
 mod write;
 
 use bytes::{Bytes, BytesMut};
@@ -109,6 +111,15 @@ pub(super) const fn is_connack_reason(code: u8) -> bool {
 /// Whether PUBACK and PUBREC may have this reason (sections 3.4.2.1 and 3.5.2.1).
 pub(super) const fn is_puback_reason(code: u8) -> bool {
     matches!(code, 0 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+}
+
+/// The reason that a DISCONNECT may have (section 3.14.2.1) for an error: its own, or Protocol error where that is for
+/// other packets (a CONNECT of an unknown version in the middle of a session).
+pub(super) const fn disconnect_reason(code: u8, by_client: bool) -> u8 {
+    let both = matches!(code, 0 | 0x80..=0x83 | 0x90 | 0x93..=0x99);
+    let fits =
+        both || if by_client { code == 4 } else { matches!(code, 0x87 | 0x89 | 0x8B..=0x8F | 0x9A..=0xA2) };
+    if fits { code } else { reason::PROTOCOL_ERROR }
 }
 
 /// CONNACK's return code in 3.1.1 for a reason code; `None` where it has no such word and the

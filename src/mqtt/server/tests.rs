@@ -930,3 +930,19 @@ fn largest_subscribe() {
     b.send(subscribe(&vec!["a"; MAX_FILTERS + 1]));
     assert_eq!(b.ended().0, Some(0x97));
 }
+
+#[test]
+fn a_second_connect_of_an_unknown_version_is_answered_with_a_reason_that_disconnect_may_have() {
+    let mut server = Server::new(limits(), at(0));
+    server.receive(at(0), &wire(V5, Packet::Connect(Box::new(connect(V5))))).unwrap();
+    assert!(matches!(server.poll_event(), Some(ServerEvent::Connect(_))));
+    server.accept(ConnAck::default());
+    while server.poll_transmit().is_some() {}
+    server.receive(at(1), &[0x10, 7, 0, 4, b'M', b'Q', b'T', b'T', 9]).unwrap_err();
+    let mut written = BytesMut::new();
+    while let Some(bytes) = server.poll_transmit() {
+        written.extend_from_slice(&bytes);
+    }
+    let packet = codec::decode(&mut written, Some(V5), 100);
+    assert!(matches!(&packet, Ok(Some(Packet::Disconnect(d))) if d.reason == 0x82), "{packet:?}");
+}

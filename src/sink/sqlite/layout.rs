@@ -80,6 +80,19 @@ pub enum OpenError {
     Newer(i64),
 }
 
+/// Makes sure that what the log says is on disk. An fsync that failed, in this process or in one before it, leaves what it
+/// was for in the page cache only, where it reads well, and no later fsync writes it: a power cut would then take it,
+/// and with it all that was appended behind it. Copied into the file it is written anew.
+fn settle_log(conn: &Connection) -> Result<(), rusqlite::Error> {
+    let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy != 0 {
+        log::warn!(
+            "a reader keeps the log of the mirror from being copied; it is as safe as the last fsync was"
+        );
+    }
+    Ok(())
+}
+
 /// Opens or makes the file.
 pub fn open(options: &Options) -> Result<Connection, OpenError> {
     let flags =
@@ -99,6 +112,7 @@ pub fn open(options: &Options) -> Result<Connection, OpenError> {
          PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF; PRAGMA wal_autocheckpoint=4000;
          PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-{cache_kib};"
     ))?;
+    settle_log(&conn)?;
     let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
     if count("SELECT count(*) FROM sqlite_schema WHERE name='dts_meta'")? == 0
         && count(

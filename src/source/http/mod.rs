@@ -11,6 +11,8 @@
 //! still be stored later, which an `Idempotency-Key` makes harmless.
 //! A request with `Idempotency-Key` that was stored in the last minutes is answered 200 and not stored again.
 
+#[cfg(any(feature = "fuzzing", all(test, feature = "full")))]
+pub(crate) mod fuzz;
 mod idempotency;
 mod listen;
 #[cfg(test)]
@@ -21,6 +23,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_lite::{AsyncRead, AsyncWrite};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -28,7 +31,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 
 use self::idempotency::Recent;
-use self::listen::{Listener, Stream};
+use self::listen::Listener;
 use super::{Outlet, Refused, Source, SourceConfig, SourceError};
 use crate::config::{ByteSize, Duration as Span, Secret};
 use crate::event::builtin::{self, Payload};
@@ -120,7 +123,10 @@ impl Source for Http {
     }
 }
 
-async fn connection(stream: Stream, shared: &Rc<Shared>) {
+async fn connection<S>(stream: S, shared: &Rc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(request, shared).await) });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.max_buf_size(16 * 1024).timer(runtime::http::HyperTimer).header_read_timeout(shared.config.timeout);

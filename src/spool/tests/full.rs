@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::source::Refused;
+use crate::spool::worker::{Command, Reply, Worker};
 
 /// Nothing can grow any more.
 pub(super) fn fill_disk(store: &Store) {
@@ -98,4 +99,130 @@ fn an_emptied_file_is_rebuilt() {
     let stats = store.stats(at(30_000));
     assert!(stats.file_bytes + stats.wal_bytes < 1 << 20, "{stats:?}");
     assert_eq!(drain(&mut store, at(30_001)).numbers(), [200]);
+}
+
+/// A folder in which files cannot be made for a while.
+#[derive(Debug)]
+struct Broken {
+    disk: DiskFolder,
+    broken: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Folder for Broken {
+    fn lock(&mut self) -> Result<(), SpoolError> {
+        self.disk.lock()
+    }
+    fn path(&self, name: &str) -> PathBuf {
+        self.disk.path(name)
+    }
+    fn create(&self, name: &str) -> std::io::Result<()> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(std::io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        self.disk.create(name)
+    }
+    fn size(&self, name: &str) -> Option<u64> {
+        self.disk.size(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn allocate(&self, name: &str, bytes: u64) -> std::io::Result<()> {
+        self.disk.allocate(name, bytes)
+    }
+    fn free_bytes(&self) -> std::io::Result<u64> {
+        self.disk.free_bytes()
+    }
+}
+
+type Answer = async_channel::Receiver<Result<(), Refused>>;
+
+fn offer(worker: Worker, now: Mono, batch: Batch) -> (Worker, Answer) {
+    let (tx, rx) = async_channel::bounded(1);
+    let command = Command::Store("data".into(), batch, Reply(tx));
+    let std::ops::ControlFlow::Continue(worker) = worker.handle(now, command) else { panic!("it stops") };
+    (worker, rx)
+}
+
+/// Runs the worker as its thread does, whenever something is due.
+fn run_until(worker: &mut Worker, mut now: Mono, end: Mono) {
+    for turn in 0.. {
+        assert!(turn < 10_000, "a timer spins");
+        now = worker.poll_timeout(now).max(now);
+        if now > end {
+            return;
+        }
+        worker.run(now);
+    }
+}
+
+/// As the engine sets it: an input waits as long as it takes.
+fn patient(dir: &TempDir, lane: LaneOptions) -> Options {
+    Options { block_wait: Duration::from_secs(365 * 86_400), ..options(dir, vec![lane]) }
+}
+
+#[test]
+fn who_waits_while_the_disk_fails_is_served_when_it_works_again() {
+    let dir = TempDir::new();
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let folder = Box::new(Broken { disk: DiskFolder::new(dir.path()), broken: broken.clone() });
+    let options = patient(&dir, lane(Class::Fsync));
+    let (mut store, _) = Store::open_in(options, folder, epochs(&number()), at(0)).unwrap();
+    broken.store(true, Ordering::Relaxed);
+    store.go_down(at(1), "a test");
+    let (worker, first) = offer(Worker::new(store, async_channel::bounded(1).0), at(2), batch(0..1));
+    let (mut worker, second) = offer(worker, at(3), batch(1..2));
+    run_until(&mut worker, at(4), at(5000));
+    assert!(first.try_recv().is_err() && second.try_recv().is_err(), "nothing works yet");
+    broken.store(false, Ordering::Relaxed);
+    // Back-off, then the next look.
+    run_until(&mut worker, at(5000), at(20_000));
+    assert_eq!((first.try_recv(), second.try_recv()), (Ok(Ok(())), Ok(Ok(()))));
+}
+
+#[test]
+fn a_batch_that_comes_behind_others_does_not_hide_that_space_was_freed() {
+    let dir = TempDir::new();
+    let small = LaneOptions { max_bytes: 30_000, ..lane(Class::Fsync) };
+    let (mut store, _) = Store::open(patient(&dir, small), epochs(&number()), at(0)).unwrap();
+    let next = store_until_full(&mut store, 0);
+    let held = read_all(&mut store, at(2000), "data");
+    let big = |n| batch_of("app", n..n + 1, 10_000);
+    let (mut worker, first) = offer(Worker::new(store, async_channel::bounded(1).0), at(2001), big(next));
+    run_until(&mut worker, at(2002), at(2100));
+    assert!(first.try_recv().is_err(), "it waits");
+    let (tx, _rx) = async_channel::bounded(1);
+    let ack = Command::Ack("data".into(), held.iter().map(|b| b.id).collect(), Reply(tx));
+    let std::ops::ControlFlow::Continue(worker) = worker.handle(at(2101), ack) else { panic!("it stops") };
+    let (mut worker, second) = offer(worker, at(2101), big(next + 1));
+    run_until(&mut worker, at(2101), at(2200));
+    assert_eq!((first.try_recv(), second.try_recv()), (Ok(Ok(())), Ok(Ok(()))));
+}
+
+#[test]
+fn a_commit_that_failed_and_is_there_is_neither_lost_nor_doubled() {
+    let dir = TempDir::new();
+    let (mut store, _) =
+        Store::open(options(&dir, vec![lane(Class::Fsync)]), epochs(&number()), at(0)).unwrap();
+    put(&mut store, at(1), batch_of("app", 0..1, 5000));
+    let first = read_all(&mut store, at(2), "data");
+    // Its transaction also deletes what is acknowledged here, and more is acknowledged behind it.
+    put(&mut store, at(3), batch_of("app", 1..2, 5000));
+    let second = read_all(&mut store, at(4), "data")[1..].to_vec();
+    ack_all(&mut store, at(5), "data", &first);
+    store.commit_in_doubt(at(6), ("data".into(), batch_of("app", 2..3, 5000)));
+    ack_all(&mut store, at(7), "data", &second);
+    // Others that come before the file can be opened were not in it.
+    let more = [("data".into(), batch_of("app", 2..3, 5000)), ("data".into(), batch_of("app", 3..4, 5000))];
+    assert!(store.append(at(8), &more).iter().all(Result::is_err));
+    // Who was refused comes again, with them.
+    let items = [("data".into(), batch_of("app", 2..3, 5000)), ("data".into(), batch_of("app", 3..4, 5000))];
+    assert_eq!(store.append(at(5000), &items), [Ok(()), Ok(())]);
+    assert_eq!(drain(&mut store, at(5001)).numbers(), [2, 3]);
+    store.delete_acked(at(5002));
+    let stats = store.stats(at(5003));
+    assert_eq!((stats.lanes[0].rows, stats.quarantined), (0, 0), "{stats:?}");
 }

@@ -5,6 +5,8 @@ mod classes;
 mod damage;
 mod full;
 mod limits;
+#[cfg(feature = "full")]
+mod log_damage;
 mod model;
 mod reconcile;
 mod reduce;

@@ -3,33 +3,9 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 
 use crate::harness::*;
-
-/// A small file system of its own; only root can make one.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> Result<Self, String> {
-        std::fs::create_dir_all(at).unwrap();
-        let mut mount = Command::new("mount");
-        let out = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "dts-test"]).arg(at).output();
-        let out = out.map_err(|e| e.to_string())?;
-        if !out.status.success() {
-            return Err(String::from_utf8_lossy(&out.stderr).trim().to_owned());
-        }
-        Ok(Self(at.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        Command::new("umount").arg("-l").arg(&self.0).status().ok();
-    }
-}
 
 /// A body of about 20 KiB that names `n`.
 fn event(n: usize) -> String {

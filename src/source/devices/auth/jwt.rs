@@ -110,49 +110,65 @@ impl JwtKeys {
 
     /// Checks a token's signature, its time and its audience. `exp` is required.
     pub fn check(&mut self, token: &[u8], rules: &JwtRules, now_us: i64) -> Result<Identity, Denied> {
-        let bad = Denied::BadToken;
-        let token = std::str::from_utf8(token).ok().filter(|t| t.len() <= MAX_TOKEN_BYTES).ok_or(bad)?;
-        let (signed, signature) = token.rsplit_once('.').ok_or(bad)?;
-        let (head, claims) = signed.split_once('.').ok_or(bad)?;
-        let json = |part: &str| base64::decode(part).ok_or(bad);
-        let head: Head = serde_json::from_slice(&json(head)?).map_err(|_| bad)?;
-        if head.crit.is_some() {
+        let by_any_key = |kid: Option<&str>, verifies: &dyn Fn(&Key) -> bool| {
+            let bad = Err(Denied::BadToken);
+            if self.file.as_mut().is_some_and(|file| file.get(now_us).iter().any(verifies)) {
+                return Ok(());
+            }
+            let Some(fetched) = &self.fetched else { return bad };
+            if fetched.any(verifies) {
+                return Ok(());
+            }
+            // A key that is known and did not sign it will not be another one after a fetch.
+            let is_known = kid.is_some() && fetched.any(|key| key.id.as_deref() == kid);
+            let has_keys = fetched.any(|_| true);
+            let may_come = !is_known && (kid.is_some() || !has_keys);
+            if may_come && fetched.ask() { Err(Denied::KeysPending) } else { bad }
+        };
+        verify(token, rules, now_us, by_any_key)
+    }
+}
+
+/// Checks a token. `signed_by` says whether a key that it knows verifies it, given the key's name in the
+/// token and what a key must do.
+pub(super) fn verify(
+    token: &[u8],
+    rules: &JwtRules,
+    now_us: i64,
+    signed_by: impl FnOnce(Option<&str>, &dyn Fn(&Key) -> bool) -> Result<(), Denied>,
+) -> Result<Identity, Denied> {
+    let bad = Denied::BadToken;
+    let token = std::str::from_utf8(token).ok().filter(|t| t.len() <= MAX_TOKEN_BYTES).ok_or(bad)?;
+    let (signed, signature) = token.rsplit_once('.').ok_or(bad)?;
+    let (head, claims) = signed.split_once('.').ok_or(bad)?;
+    let json = |part: &str| base64::decode(part).ok_or(bad);
+    let head: Head = serde_json::from_slice(&json(head)?).map_err(|_| bad)?;
+    if head.crit.is_some() {
+        return Err(bad);
+    }
+    let signature = json(signature)?;
+    let named = |key: &Key| key.id.is_none() || head.kid.is_none() || key.id == head.kid;
+    let verifies = |key: &Key| named(key) && key.key.verifies(&head.alg, signed.as_bytes(), &signature);
+    signed_by(head.kid.as_deref(), &verifies)?;
+    let claims: Claims = serde_json::from_slice(&json(claims)?).map_err(|_| bad)?;
+    if let Some(audience) = &rules.audience {
+        let named = match &claims.aud {
+            Some(serde_json::Value::String(one)) => one == audience,
+            Some(serde_json::Value::Array(all)) => all.iter().any(|a| a == audience),
+            _ => false,
+        };
+        if !named {
             return Err(bad);
         }
-        let signature = json(signature)?;
-        let named = |key: &Key| key.id.is_none() || head.kid.is_none() || key.id == head.kid;
-        let verifies = |key: &Key| named(key) && key.key.verifies(&head.alg, signed.as_bytes(), &signature);
-        let by_file = self.file.as_mut().is_some_and(|file| file.get(now_us).iter().any(verifies));
-        if !by_file {
-            let Some(fetched) = &self.fetched else { return Err(bad) };
-            if !fetched.any(verifies) {
-                // A key that is known and did not sign it will not be another one after a fetch.
-                let is_known = head.kid.is_some() && fetched.any(|key| key.id == head.kid);
-                let has_keys = fetched.any(|_| true);
-                let may_come = !is_known && (head.kid.is_some() || !has_keys);
-                return Err(if may_come && fetched.ask() { Denied::KeysPending } else { bad });
-            }
-        }
-        let claims: Claims = serde_json::from_slice(&json(claims)?).map_err(|_| bad)?;
-        if let Some(audience) = &rules.audience {
-            let named = match &claims.aud {
-                Some(serde_json::Value::String(one)) => one == audience,
-                Some(serde_json::Value::Array(all)) => all.iter().any(|a| a == audience),
-                _ => false,
-            };
-            if !named {
-                return Err(bad);
-            }
-        }
-        let (now, leeway) = (now_us as f64 / 1e6, rules.leeway.as_secs_f64());
-        let exp = claims.exp.filter(|e| e.is_finite()).ok_or(bad)?;
-        if now >= exp + leeway || claims.nbf.is_some_and(|nbf| now < nbf - leeway) {
-            return Err(Denied::Expired);
-        }
-        let device = DeviceName::new(&claims.sub)?;
-        // A float that is too large for the integer is the greatest integer.
-        Ok(Identity { device, until_us: Some(((exp + leeway) * 1e6) as i64) })
     }
+    let (now, leeway) = (now_us as f64 / 1e6, rules.leeway.as_secs_f64());
+    let exp = claims.exp.filter(|e| e.is_finite()).ok_or(bad)?;
+    if now >= exp + leeway || claims.nbf.is_some_and(|nbf| now < nbf - leeway) {
+        return Err(Denied::Expired);
+    }
+    let device = DeviceName::new(&claims.sub)?;
+    // A float that is too large for the integer is the greatest integer.
+    Ok(Identity { device, until_us: Some(((exp + leeway) * 1e6) as i64) })
 }
 
 impl Public {
@@ -201,7 +217,7 @@ pub(super) fn read_jwks(bytes: &[u8]) -> Result<Vec<Key>, String> {
     if keys.is_empty() { Err(" no usable key".to_owned()) } else { Ok(keys) }
 }
 
-fn read_keys(bytes: &[u8]) -> Result<Vec<Key>, String> {
+pub(super) fn read_keys(bytes: &[u8]) -> Result<Vec<Key>, String> {
     if bytes.trim_ascii_start().starts_with(b"{") {
         return read_jwks(bytes);
     }

@@ -5,6 +5,8 @@ mod certificate;
 mod fetched;
 #[cfg(test)]
 mod fixtures;
+#[cfg(any(feature = "fuzzing", all(test, feature = "full")))]
+pub(crate) mod fuzz;
 mod jwt;
 mod password;
 #[cfg(test)]

@@ -658,3 +658,87 @@ fn sessions_are_claimed_where_other_nodes_write_to_the_same_sink() {
         assert_eq!(lab.seen(id), [Seen::Connected]);
     }
 }
+
+#[test]
+fn subscribing_again_replaces_and_unsubscribing_ends_it() {
+    use crate::mqtt::{self, Filter, Packet, Subscribe, Unsubscribe};
+    use bytes::BytesMut;
+
+    let mut lab = Lab::new();
+    let peer = Peer {
+        address: "127.0.0.1:9".parse().unwrap(),
+        transport: "tcp",
+        certificate: Some(DeviceName::new("box")),
+    };
+    let mut session = Session::new(77, peer, Place::Seat, &lab.hub, lab.now);
+    // What it answers to these packets, a second later.
+    let mut say = |lab: &mut Lab, packets: &[Packet]| {
+        lab.now = lab.now + Duration::from_secs(2);
+        let (now, mut bytes) = (lab.time(), BytesMut::new());
+        packets.iter().for_each(|p| mqtt::encode(p, Version::V5, &mut bytes).unwrap());
+        session.receive(now, &bytes);
+        while session.turn(now, &mut lab.hub) {}
+        session.handle_timeout(now, &mut lab.hub);
+        let mut written = BytesMut::new();
+        while let Some(bytes) = session.poll_transmit() {
+            written.extend_from_slice(&bytes);
+        }
+        std::iter::from_fn(|| mqtt::decode(&mut written, Some(Version::V5), 1 << 20).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let watermarks = |packets: &[Packet]| {
+        packets.iter().filter(|p| matches!(p, Packet::Publish(p) if p.topic == "dts/v1/box/w")).count()
+    };
+    let connack = say(&mut lab, &[Packet::Connect(Box::new(agent("box", 1)))]);
+    assert!(matches!(&connack[..], [Packet::ConnAck(c)] if c.reason == 0));
+    let subscribe = |packet_id, qos| {
+        let filter = Filter {
+            filter: "dts/v1/box/w".into(),
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: 0,
+        };
+        Packet::Subscribe(Box::new(Subscribe {
+            packet_id,
+            filters: vec![filter],
+            subscription_id: None,
+            user: Vec::new(),
+        }))
+    };
+    let answers = say(&mut lab, &[subscribe(1, QoS::AtMostOnce), subscribe(2, QoS::AtLeastOnce)]);
+    let subacks: Vec<_> = answers
+        .iter()
+        .filter_map(|p| if let Packet::SubAck(a) = p { Some((a.packet_id, a.reasons.clone())) } else { None })
+        .collect();
+    assert_eq!(subacks, [(1, vec![0]), (2, vec![0])], "QoS 0 is granted, whatever is asked");
+    let sent = answers.iter().filter_map(|p| if let Packet::Publish(p) = p { Some(p.qos) } else { None });
+    assert!(sent.clone().count() > 0 && sent.clone().all(|qos| qos == QoS::AtMostOnce));
+    // One subscription, so one copy.
+    let frame = |n| {
+        let publish = FrameKit::new(n, n, "a").publish("box");
+        Packet::Publish(Box::new(Publish { packet_id: n as u16, ..publish }))
+    };
+    say(&mut lab, &[frame(1)]);
+    let work = lab.hub.poll_work().unwrap();
+    lab.hub.resolved(work.then, Ok(()));
+    let (id, mail) = lab.hub.poll_mail().unwrap();
+    assert_eq!(id, 77);
+    drop(mail);
+    let told = say(&mut lab, &[subscribe(3, QoS::AtMostOnce)]);
+    assert_eq!(watermarks(&told), 1, "{told:?}");
+    // Filters are compared by characters, and each has its reason, in order, in one UNSUBACK.
+    let filters = vec!["dts/v1/box/W".to_owned(), "dts/v1/box/w".to_owned(), "dts/v1/box/+".to_owned()];
+    let unsubscribe = Unsubscribe { packet_id: 4, filters, user: Vec::new() };
+    let answers = say(&mut lab, &[Packet::Unsubscribe(Box::new(unsubscribe))]);
+    assert!(
+        matches!(&answers[..], [Packet::UnsubAck(a)] if a.packet_id == 4 && a.reasons == [0x11, 0, 0x11]),
+        "{answers:?}"
+    );
+    say(&mut lab, &[frame(2)]);
+    while let Some(work) = lab.hub.poll_work() {
+        lab.hub.resolved(work.then, Ok(()));
+    }
+    let more = say(&mut lab, &[Packet::PingReq]);
+    assert_eq!(watermarks(&more), 0, "{more:?}");
+}

@@ -1,0 +1,38 @@
+//! A damaged write-ahead log, and the file under one.
+
+use crate::spool::fuzz::{Damage, open_damaged, size};
+
+/// A buffer whose process was killed, with its newest rows in the write-ahead log.
+#[test]
+fn every_64th_byte_of_a_log_and_of_the_file_under_it() {
+    let mut said = Vec::new();
+    for name in ["buffer.db", "buffer.db-wal"] {
+        let (bytes, mut missing, mut quarantined) = (size(1, name), 0, 0);
+        assert!(bytes > 4096, "{name} has {bytes} bytes");
+        for place in (0..bytes).step_by(64) {
+            for damage in [Damage::Flip(place, 0x15), Damage::Cut(place)] {
+                let found = open_damaged(1, &[(name, damage)]);
+                missing += found.missing;
+                quarantined += u32::from(found.quarantined);
+                if matches!(damage, Damage::Flip(..)) && place % 1024 != 0 {
+                    break;
+                }
+            }
+        }
+        said.push(format!("{name}: {bytes} bytes, {quarantined} quarantined, {missing} rows missing"));
+    }
+    println!("{said:?}");
+}
+
+#[test]
+fn an_empty_file_beside_a_log_is_no_new_buffer() {
+    // SQLite would remove the log, and with it rows that were acknowledged, without a word.
+    let found = open_damaged(1, &[("buffer.db", Damage::Cut(0))]);
+    assert!(found.quarantined && found.missing == 60, "{found:?}");
+}
+
+#[test]
+fn rows_before_the_first_that_is_left_are_named_too() {
+    // Found by fuzzing: what was missing behind the last row was named, and the first twenty rows were not.
+    crate::fuzzing::spool(include_bytes!("../../../fuzz/corpus/spool/first-rows-missing"));
+}
