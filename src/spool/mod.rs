@@ -54,6 +54,7 @@ mod loss;
 mod meta;
 pub mod options;
 mod quarantine;
+mod queue;
 mod read;
 mod reconcile;
 mod reduce;
