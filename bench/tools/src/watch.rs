@@ -41,8 +41,11 @@ pub fn run(args: &Args) -> Result<()> {
             let text: String = row.get(1)?;
             let seq: String =
                 text.trim_start_matches("{\"seq\":").chars().take_while(char::is_ascii_digit).collect();
-            writeln!(out, "{seq} {at}")?;
-            found += 1;
+            // The agent's own status comes along as messages.
+            if !seq.is_empty() {
+                writeln!(out, "{seq} {at}")?;
+                found += 1;
+            }
         }
     }
     out.flush()?;
