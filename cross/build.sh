@@ -31,7 +31,10 @@ export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/
 RUSTFLAGS="${RUSTFLAGS:-} -C link-self-contained=no -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--build-id=none"
 # A panic aborts, so nobody reads unwind tables: 600 kB less.
 RUSTFLAGS+=" -C force-unwind-tables=no"
+# Short names for sources, since panics carry them; the last that fits wins.
 RUSTFLAGS+=" --remap-path-prefix=$home=/cargo --remap-path-prefix=$base/root/usr=/rust --remap-path-prefix=$here=/src"
+for registry in "$home"/registry/src/*/; do RUSTFLAGS+=" --remap-path-prefix=${registry%/}=/c"; done
+RUSTFLAGS+=" --remap-path-prefix=$base/root/usr/lib/rustlib/src/rust/library=/std"
 export RUSTFLAGS
 u=${t//-/_}
 flags="-g0 $small -fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$home=/cargo -ffile-prefix-map=$here=/src"

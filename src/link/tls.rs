@@ -134,8 +134,7 @@ pub fn client_tls(tls: &TlsClient, trust: &TrustTime) -> Result<ClientTls, LinkE
     };
     let config_error = |e: String| LinkError::Config(format!("TLS: {e}"));
     let provider = provider();
-    let verifier =
-        Arc::new(ServerVerifier::new(roots, provider.clone(), trust.clone()).map_err(config_error)?);
+    let verifier = Arc::new(ServerVerifier::new(roots, &provider, trust.clone()).map_err(config_error)?);
     let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(trust.clone()))
         .with_protocol_versions(tls.min_version.versions())
         .map_err(|e| config_error(e.to_string()))?

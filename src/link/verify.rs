@@ -6,11 +6,15 @@
 //! [`ServerVerifier::recheck`] repeats it for a connection that was let in before.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -20,9 +24,11 @@ use super::validity::validity;
 /// Of a longer chain only so many `notBefore` are tried: each costs a path building.
 const MAX_CANDIDATES: usize = 8;
 
-/// A chain verifier with a floor.
+/// A chain verifier with a floor. It does what rustls' `WebPkiServerVerifier` does, which brings along
+/// the code for revocation lists; dts has none to give it.
 pub struct ServerVerifier {
-    chain: Arc<WebPkiServerVerifier>,
+    roots: RootCertStore,
+    algorithms: WebPkiSupportedAlgorithms,
     trust: TrustTime,
     /// Why it last refused: QUIC passes on no more than an alert number.
     refusal: Mutex<Option<CertificateError>>,
@@ -32,13 +38,14 @@ impl ServerVerifier {
     /// Trusts `roots`, by the rules of `provider`.
     pub(super) fn new(
         roots: RootCertStore,
-        provider: Arc<rustls::crypto::CryptoProvider>,
+        provider: &CryptoProvider,
         trust: TrustTime,
     ) -> Result<Self, String> {
-        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|e| e.to_string())?;
-        Ok(Self { chain, trust, refusal: Mutex::new(None) })
+        if roots.is_empty() {
+            return Err("there is no CA to trust".to_owned());
+        }
+        let algorithms = provider.signature_verification_algorithms;
+        Ok(Self { roots, algorithms, trust, refusal: Mutex::new(None) })
     }
 
     /// Takes the reason of the last refusal.
@@ -65,7 +72,9 @@ impl ServerVerifier {
         now_s: u64,
     ) -> Result<(), Error> {
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now_s));
-        self.chain.verify_server_cert(own, rest, name, &[], now).map(|_| ())
+        let own = ParsedCertificate::try_from(own)?;
+        verify_server_cert_signed_by_trust_anchor(&own, &self.roots, rest, now, self.algorithms.all)?;
+        verify_server_name(&own, name)
     }
 
     /// Whether the chain is valid at some time from the floor on. The times at which it becomes
@@ -131,7 +140,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, signature)
+        verify_tls12_signature(message, cert, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -140,10 +149,10 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, signature)
+        verify_tls13_signature(message, cert, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }

@@ -167,6 +167,11 @@ impl Client {
         self.flow.outbox.pop()
     }
 
+    /// Bytes that [`poll_transmit`](Self::poll_transmit) has still to give.
+    pub fn queued_bytes(&self) -> usize {
+        self.flow.outbox.len()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is next wanted; `None` without keep-alive or after the
     /// end.
     pub fn poll_timeout(&self) -> Option<Mono> {

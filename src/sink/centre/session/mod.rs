@@ -106,7 +106,6 @@ pub struct Session {
     turns: Turns,
     flights: BTreeMap<u64, Flight>,
     flight_bytes: usize,
-    queued_bytes: usize,
     next_token: u64,
     next_order: u64,
     shapes: HashSet<u64>,
@@ -161,7 +160,6 @@ impl Session {
             turns: Turns::default(),
             flights: BTreeMap::new(),
             flight_bytes: 0,
-            queued_bytes: 0,
             next_token: STATUS + 1,
             next_order: 0,
             shapes: HashSet::new(),
@@ -293,12 +291,10 @@ impl Session {
     /// The next bytes for the peer. Take them only when the link takes them: what is not taken holds
     /// back new frames.
     pub fn poll_transmit(&mut self, now: Mono) -> Option<Bytes> {
-        if self.queued_bytes < MAX_QUEUED_BYTES / 2 {
+        if self.client.queued_bytes() < MAX_QUEUED_BYTES / 2 {
             self.pump(now);
         }
-        let bytes = self.client.poll_transmit()?;
-        self.queued_bytes = self.queued_bytes.saturating_sub(bytes.len());
-        Some(bytes)
+        self.client.poll_transmit()
     }
 
     /// Frames sent and not settled.

@@ -119,7 +119,7 @@ impl Session {
         };
         self.phase == Phase::Shipping
             && self.gate == Gate::Open
-            && self.queued_bytes < MAX_QUEUED_BYTES
+            && self.client.queued_bytes() < MAX_QUEUED_BYTES
             && self.flights.len() < window
             && (self.flights.is_empty() || self.flight_bytes < self.common.options.max_in_flight_bytes)
             && self.client.capacity() > 0
@@ -219,7 +219,6 @@ impl Session {
             }
         }
         self.next_token += 1;
-        self.queued_bytes += bytes;
         if self.shapes.len() + shapes.len() > MAX_SHAPES {
             self.shapes.clear();
         }

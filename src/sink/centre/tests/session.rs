@@ -52,6 +52,20 @@ fn what_is_stored_arrives_and_leaves_the_spool() {
     assert_eq!((w.centre.connections, w.idles), (1, 2));
 }
 
+/// Each frame left 12 bytes behind in a count of queued bytes that was kept beside the queue: after some
+/// thousands of them the session sent nothing more.
+#[test]
+fn a_long_session_does_not_run_dry() {
+    let mut w = world(&[("data", 1)]);
+    w.connect();
+    for _ in 0..10_000 {
+        w.append(0, 1, 1);
+        w.settle();
+    }
+    w.assert_all_delivered();
+    assert_eq!(w.centre.connections, 1);
+}
+
 #[test]
 fn the_window_bounds_frames_in_flight() {
     for (window, receive_maximum, most) in [(8, None, 8), (8, Some(3), 3), (2, Some(100), 2)] {
