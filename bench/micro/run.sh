@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 what="${1:-check}"
 command -v valgrind >/dev/null || { echo "bench/micro: no valgrind here (Debian: apt-get install valgrind)" >&2; exit 1; }
 target="${DTS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dts}/bench/target"
-cargo build --release --locked --quiet --manifest-path Cargo.toml --target-dir "$target"
+cargo build --release --quiet --manifest-path Cargo.toml --target-dir "$target"
 host="$(rustc -vV | sed -n 's/^host: //p') $(rustc --version | cut -d' ' -f2) SQLite-and-C $(cc -dumpfullversion)"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT

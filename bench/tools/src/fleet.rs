@@ -117,7 +117,13 @@ fn frames(spec: &Spec) -> Result<Vec<Vec<u8>>> {
             if spec.kind == Kind::Insert {
                 batch.push(Op::Insert, hlc(), &table, None, Some(Image::full(&values)))?;
             } else {
-                batch.push(Op::Update, hlc(), &table, Some(Image::full(&values)), Some(Image::full(&values)))?;
+                batch.push(
+                    Op::Update,
+                    hlc(),
+                    &table,
+                    Some(Image::full(&values)),
+                    Some(Image::full(&values)),
+                )?;
             }
         }
         out.push(publish(spec, &batch.finish(), spec.first + n, out.len())?);

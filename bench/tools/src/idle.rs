@@ -2,8 +2,10 @@
 //!
 //! Phases, each announced as a line `{"phase": …}` after which it waits for a line on standard input, so that the caller can look
 //! at the centre: `open` (all sessions stand), then `storm` (they were dropped and are all back), once with full handshakes and
-//! once with resumed ones. `probes` sessions stay connected through the storms and publish one event ten times a second; what
-//! their PUBACKs took is reported per phase.
+//! once with resumed ones.
+//!
+//! With `--probes N --out FILE` it is instead N sessions that publish one event ten times a second until it is ended, and write when each
+//! PUBACK came and what it took: in a process of their own, since one that does thousands of handshakes is late itself.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
@@ -37,8 +39,7 @@ async fn open(endpoint: &quinn::Endpoint, addr: SocketAddr, device: &Device) -> 
     let connection = endpoint.connect_with(device.config.clone(), addr, "localhost")?.await?;
     let handshake = start.elapsed();
     let (mut send, recv) = connection.open_bi().await?;
-    let connect =
-        Connect { v5: true, client_id: &device.name, user: None, dts: false, keep_alive_s: 300 };
+    let connect = Connect { v5: true, client_id: &device.name, user: None, dts: false, keep_alive_s: 300 };
     send.write_all(&mqtt::connect(&connect)).await?;
     let mut packets = Packets::new(recv);
     packets.connack().await?;
@@ -63,7 +64,9 @@ async fn open_all(
             }
             loop {
                 tries.set(tries.get() + 1);
-                match open(&endpoint, addr, &devices[i]).await {
+                // As an agent does: who is forgotten asks again.
+                let opened = tokio::time::timeout(Duration::from_secs(15), open(&endpoint, addr, &devices[i]));
+                match opened.await.unwrap_or_else(|_| Err("no answer".into())) {
                     Ok(session) => return (session, start.elapsed().as_nanos() as u64),
                     Err(error) if tries.get() > 200 * devices.len() as u64 => panic!("{error}"),
                     Err(_) => tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await,
@@ -81,7 +84,8 @@ async fn open_all(
     Ok((sessions, tries.get(), back, handshakes))
 }
 
-async fn probe(mut session: Session, name: String, waits: Rc<RefCell<Vec<u64>>>) -> Result<()> {
+/// Publishes, and notes (nanoseconds since 1970, nanoseconds until the PUBACK).
+async fn probe(mut session: Session, name: String, waits: Rc<RefCell<Vec<(u64, u64)>>>) -> Result<()> {
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     for n in 0u64.. {
         tick.tick().await;
@@ -90,9 +94,32 @@ async fn probe(mut session: Session, name: String, waits: Rc<RefCell<Vec<u64>>>)
         let start = Instant::now();
         session.send.write_all(&out).await?;
         while session.packets.next().await?.0 >> 4 != 4 {}
-        waits.borrow_mut().push(start.elapsed().as_nanos() as u64);
+        waits.borrow_mut().push((stats::now_ns(), start.elapsed().as_nanos() as u64));
     }
     Ok(())
+}
+
+async fn probes(addr: SocketAddr, devices: Rc<Vec<Device>>, path: &str) -> Result<()> {
+    let endpoint = net::endpoint()?;
+    let (sessions, ..) = open_all(&endpoint, addr, &devices, 100.0, Duration::from_millis(500)).await?;
+    let waits: Rc<RefCell<Vec<(u64, u64)>>> = Rc::default();
+    let mut running = Vec::new();
+    for (session, device) in sessions.into_iter().zip(devices.iter()) {
+        running.push(tokio::task::spawn_local(
+            probe(session, device.name.clone(), waits.clone()).map_err_to_log(),
+        ));
+    }
+    println!("{}", json!({"phase": "ready"}));
+    std::io::stdout().flush()?;
+    let mut out = std::fs::File::create(path)?;
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut text = String::new();
+        for (at, wait) in waits.borrow_mut().drain(..) {
+            text.push_str(&format!("{at} {wait}\n"));
+        }
+        out.write_all(text.as_bytes())?;
+    }
 }
 
 async fn say(line: serde_json::Value, stdin: &mut BufReader<tokio::io::Stdin>) -> Result<()> {
@@ -117,25 +144,18 @@ pub async fn run(args: Args) -> Result<()> {
         };
         Ok(Rc::new((0..n).map(device).collect::<Result<_>>()?))
     };
-    // Probes are on an endpoint of their own, so that the storm's packets do not wait before theirs here.
-    let (endpoint, probe_endpoint) = (net::endpoint()?, net::endpoint()?);
-    let mut fleet = devices("idle", n)?;
-    let waits: Rc<RefCell<Vec<u64>>> = Rc::default();
-    let probe_devices = devices("probe", probes)?;
-    say(json!({"phase": "ready"}), &mut stdin).await?;
-    let (open_probes, ..) = open_all(&probe_endpoint, addr, &probe_devices, rate, pause).await?;
-    for (session, device) in open_probes.into_iter().zip(probe_devices.iter()) {
-        tokio::task::spawn_local(probe(session, device.name.clone(), waits.clone()).map_err_to_log());
+    let endpoint = net::endpoint()?;
+    if let Some(path) = args.get("out") {
+        return self::probes(addr, devices("probe", probes)?, path).await;
     }
+    let mut fleet = devices("idle", n)?;
+    say(json!({"phase": "ready"}), &mut stdin).await?;
     let (mut sessions, tries, mut back, mut handshakes) =
         open_all(&endpoint, addr, &fleet, rate, pause).await?;
     tokio::time::sleep(Duration::from_secs(args.or("settle-s", 5)?)).await;
-    waits.borrow_mut().clear();
-    tokio::time::sleep(Duration::from_secs(if probes > 0 { 5 } else { 0 })).await;
-    let quiet = stats::summary(&mut waits.borrow_mut().split_off(0));
     say(
         json!({"phase": "open", "sessions": sessions.len(), "tries": tries, "back": stats::summary(&mut back),
-            "handshake": stats::summary(&mut handshakes), "probes": quiet}),
+            "handshake": stats::summary(&mut handshakes)}),
         &mut stdin,
     )
     .await?;
@@ -149,14 +169,12 @@ pub async fn run(args: Args) -> Result<()> {
             fleet = devices("idle", n)?;
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
-        waits.borrow_mut().clear();
         say(json!({"phase": "closed"}), &mut stdin).await?;
         let (opened, tries, mut back, mut handshakes) = open_all(&endpoint, addr, &fleet, 0.0, pause).await?;
         sessions = opened;
-        let during = stats::summary(&mut waits.borrow_mut().split_off(0));
         say(
             json!({"phase": "storm", "resumed": resumed, "sessions": sessions.len(), "tries": tries,
-                "back": stats::summary(&mut back), "handshake": stats::summary(&mut handshakes), "probes": during}),
+                "back": stats::summary(&mut back), "handshake": stats::summary(&mut handshakes)}),
             &mut stdin,
         )
         .await?;

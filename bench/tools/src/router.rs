@@ -102,7 +102,8 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn wait(ends: &[File; 2], next: Option<Instant>) -> Result<()> {
-    let mut fds = ends.each_ref().map(|f| libc::pollfd { fd: f.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    let mut fds =
+        ends.each_ref().map(|f| libc::pollfd { fd: f.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     let left = next.map_or(Duration::from_secs(1), |at| at.saturating_duration_since(Instant::now()));
     let time = libc::timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
     // SAFETY: both pointers outlive the call.

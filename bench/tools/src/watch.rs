@@ -18,7 +18,9 @@ pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let conn = loop {
         match Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
-            Ok(conn) if conn.prepare(&format!("SELECT {column} FROM messages LIMIT 1")).is_ok() => break conn,
+            Ok(conn) if conn.prepare(&format!("SELECT {column} FROM messages LIMIT 1")).is_ok() => {
+                break conn;
+            }
             other if start.elapsed() > limit => return Err(format!("{path}: {other:?}").into()),
             _ => std::thread::sleep(Duration::from_millis(5)),
         }
@@ -33,8 +35,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
         version = now_version;
         let at = stats::now_ns();
-        let mut rows = conn
-            .prepare_cached(&format!("SELECT rowid, {column} FROM messages WHERE rowid > ?1 ORDER BY rowid"))?;
+        let mut rows = conn.prepare_cached(&format!(
+            "SELECT rowid, {column} FROM messages WHERE rowid > ?1 ORDER BY rowid"
+        ))?;
         let mut rows = rows.query([last])?;
         while let Some(row) = rows.next()? {
             last = row.get(0)?;
