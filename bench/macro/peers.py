@@ -121,7 +121,7 @@ def peer(kind, a):
             def arrived():
                 import sqlite3
                 with sqlite3.connect(f"file:{b.dir}/mirror.db?mode=ro", uri=True, timeout=30) as db:
-                    return db.execute("SELECT count(*) FROM messages").fetchone()[0]
+                    return db.execute("SELECT count(*) FROM messages WHERE topic='bench'").fetchone()[0]
             down, up = centre.stop, centre.start
             start = lambda: agent.start()
             process = lambda: agent.process
@@ -140,7 +140,7 @@ def peer(kind, a):
             process = lambda: held[-1]
 
             def arrived():
-                found = re.findall(r'"unique":(\d+)', out.read_text())
+                found = re.findall(r'"unique":(\d+)', out.read_text()[-2000:])
                 return int(found[-1]) if found else 0
             down, up = lambda: sink.send(signal.SIGUSR1), lambda: sink.send(signal.SIGUSR2)
         time.sleep(3)

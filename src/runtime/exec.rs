@@ -7,7 +7,7 @@ use async_executor::LocalExecutor;
 use futures_lite::FutureExt;
 
 use super::time::{Mono, mono_now};
-use super::timer::{Driver, Running, Sleep};
+use super::timer::{Driver, Running, Sleep, now};
 
 thread_local! {
     /// Leaked on purpose: one per thread that calls [`block_on`], and it lives as long as it.
@@ -35,7 +35,7 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
 
 /// What no clock reaches is far enough.
 fn after(d: Duration) -> Instant {
-    let now = Instant::now();
+    let now = now();
     now.checked_add(d).unwrap_or(now + Duration::from_secs(100 * 365 * 86_400))
 }
 

@@ -12,6 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+/// The clock that sockets and QUIC use.
+#[expect(clippy::disallowed_methods, reason = "the room with the clock")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
 /// Unique in the process: an entry is found, or not, on any thread.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
@@ -74,7 +80,7 @@ impl Future for Sleep {
         if let Some(own) = &mut self.own {
             return Pin::new(own).poll(cx).map(|_| ());
         }
-        if Instant::now() >= self.at {
+        if now() >= self.at {
             self.leave();
             return Poll::Ready(());
         }
@@ -143,7 +149,7 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let now = Instant::now();
+            let now = now();
             let (due, next, armed) = TIMERS.with_borrow_mut(|timers| {
                 // Ids are far below the greatest, so this takes all up to now.
                 let later = timers.waiting.split_off(&(now, u64::MAX));
@@ -222,10 +228,10 @@ mod tests {
     #[test]
     fn a_timer_can_be_moved_both_ways() {
         block_on(async {
-            let far = Instant::now() + Duration::from_secs(3600);
+            let far = now() + Duration::from_secs(3600);
             let mut timer = Sleep::until(far);
             assert!(futures_lite::future::poll_once(&mut timer).await.is_none());
-            timer.reset(Instant::now() + Duration::from_millis(5));
+            timer.reset(now() + Duration::from_millis(5));
             (&mut timer).await;
             timer.reset(far);
             assert!(futures_lite::future::poll_once(&mut timer).await.is_none());

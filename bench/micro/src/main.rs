@@ -166,7 +166,7 @@ fn mqtt_publish_parse() -> u64 {
         while let Some(event) = server.poll_event() {
             if let ServerEvent::Publish(publish) = event {
                 taken += 1;
-                server.ack(publish.packet_id.unwrap_or(0), 0, Vec::new());
+                server.ack(publish.packet_id, 0, Vec::new());
             }
         }
         assert_eq!(taken, 16);

@@ -1,6 +1,6 @@
 //! The upstream of agents that are not dts: takes MQTT publishes, acknowledges them, counts the numbers in them.
 //!
-//! SIGUSR1 closes listener and connections (an outage), SIGUSR2 opens them again. Prints a line a second.
+//! SIGUSR1 closes listener and connections (an outage), SIGUSR2 opens them again. Prints ten lines a second.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -76,7 +76,7 @@ pub async fn run(args: Args) -> Result<()> {
     let mut down = signal(SignalKind::user_defined1())?;
     let mut up = signal(SignalKind::user_defined2())?;
     let mut end = signal(SignalKind::terminate())?;
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
     let mut listening = Some(listen(&addr, &counter).await?);
     loop {
         tokio::select! {

@@ -70,8 +70,7 @@ pub(super) async fn serve(shared: &Rc<Shared>, connection: Connection, place: Pl
     let peer = Peer { address: remote, transport: transport.as_str(), certificate };
     let (id, mailbox) = shared.register(transport);
     let mut session = Session::new(id, peer, place, &shared.hub.borrow(), since);
-    let mut wire =
-        Wire { io, out: Bytes::new(), unflushed: false, taken: mono_now(), timer: None };
+    let mut wire = Wire { io, out: Bytes::new(), unflushed: false, taken: mono_now(), timer: None };
     loop {
         let more = step(shared, &mut session, &mailbox);
         if wire.out.is_empty()
