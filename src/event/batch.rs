@@ -7,12 +7,14 @@
 //! The body is what the spool stores and what a frame carries; the tables behind the hashes are
 //! kept beside it ([`Table::encode`]). A batch is written once and then shared read-only.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::row::{Image, Op, RowError, RowHead, RowView, RowWriter};
-use super::table::Table;
+use super::table::{Table, TableKey};
 
 /// The version of the body's layout that this code writes.
 pub const BODY_VERSION: u8 = 1;
@@ -218,12 +220,42 @@ impl<'a> Iterator for Rows<'a> {
     }
 }
 
+/// What is computed of a table's whole shape.
+#[derive(Clone)]
+struct Known {
+    table: Arc<Table>,
+    hash: u64,
+    key: Arc<TableKey>,
+}
+
+/// Tables remembered on a thread.
+const KNOWN: usize = 8;
+
+thread_local! {
+    /// The tables used last: many batches are one row of the table that the batch before had.
+    static RECENT: RefCell<VecDeque<Known>> = const { RefCell::new(VecDeque::new()) };
+}
+
+fn known(table: &Arc<Table>) -> Known {
+    RECENT.with_borrow_mut(|recent| {
+        if let Some(known) = recent.iter().find(|k| Arc::ptr_eq(&k.table, table)) {
+            return known.clone();
+        }
+        let key = Arc::new(TableKey::from(&**table));
+        let known = Known { table: table.clone(), hash: table.hash(), key };
+        recent.truncate(KNOWN - 1);
+        recent.push_front(known.clone());
+        known
+    })
+}
+
 /// Collects rows into a [`Batch`]. Rows are numbered from 0 unless pushed with an ordinal.
 #[derive(Debug)]
 pub struct BatchBuilder {
     source: Arc<str>,
     tables: Vec<Arc<Table>>,
     hashes: Vec<u64>,
+    keys: Vec<Arc<TableKey>>,
     rows: u32,
     next_ordinal: u64,
     records: Vec<u8>,
@@ -237,6 +269,7 @@ impl BatchBuilder {
             source,
             tables: Vec::new(),
             hashes: Vec::new(),
+            keys: Vec::new(),
             rows: 0,
             next_ordinal: 0,
             records: Vec::new(),
@@ -250,7 +283,8 @@ impl BatchBuilder {
         if let Some(i) = self.tables.iter().position(|t| Arc::ptr_eq(t, table)) {
             return u16::try_from(i).ok();
         }
-        let hash = table.hash();
+        let known = known(table);
+        let hash = known.hash;
         if let Some(i) = self.hashes.iter().position(|&h| h == hash) {
             return u16::try_from(i).ok();
         }
@@ -259,6 +293,7 @@ impl BatchBuilder {
         }
         self.tables.push(table.clone());
         self.hashes.push(hash);
+        self.keys.push(known.key);
         u16::try_from(self.tables.len() - 1).ok()
     }
 
@@ -273,7 +308,8 @@ impl BatchBuilder {
     ) -> Result<(), RowError> {
         let schema = self.table(table).ok_or(RowError::NoTable(u16::MAX))?;
         let head = RowHead { op, schema, ordinal: self.next_ordinal, hlc };
-        RowWriter::write(&mut self.records, head, table, before, after)?;
+        let key = self.keys.get(usize::from(schema)).ok_or(RowError::NoTable(schema))?;
+        RowWriter::write_keyed(&mut self.records, head, table, key, before, after)?;
         self.rows += 1;
         self.next_ordinal += 1;
         Ok(())

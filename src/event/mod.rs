@@ -26,5 +26,5 @@ mod tests;
 
 pub use batch::{Batch, BatchBuilder, Origin, RowClock};
 pub use row::{Image, ImageView, Op, RowError, RowHead, RowView, RowWriter};
-pub use table::{Column, Table, TableKind};
+pub use table::{Column, Table, TableKey, TableKind};
 pub use value::{Type, Value};

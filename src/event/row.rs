@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::table::Table;
+use super::table::{Table, TableKey};
 use super::value::{Value, ValueError};
 use super::varint;
 
@@ -160,8 +160,20 @@ impl RowWriter {
         before: Option<Image<'_>>,
         after: Option<Image<'_>>,
     ) -> Result<(), RowError> {
+        Self::write_keyed(out, head, table, &table.into(), before, after)
+    }
+
+    /// As [`Self::write`], with the table's key at hand.
+    pub fn write_keyed(
+        out: &mut Vec<u8>,
+        head: RowHead,
+        table: &Table,
+        key: &TableKey,
+        before: Option<Image<'_>>,
+        after: Option<Image<'_>>,
+    ) -> Result<(), RowError> {
         let start = out.len();
-        let written = Self::write_inner(out, head, table, before, after);
+        let written = Self::write_inner(out, head, table, key, before, after);
         if written.is_err() {
             out.truncate(start);
         }
@@ -172,14 +184,13 @@ impl RowWriter {
         out: &mut Vec<u8>,
         head: RowHead,
         table: &Table,
+        key: &TableKey,
         before: Option<Image<'_>>,
         after: Option<Image<'_>>,
     ) -> Result<(), RowError> {
         let start = out.len();
-        let key = table.key_columns();
-        let seed = table.name_hash();
-        let hash = |image: &Image<'_>| key_hash(seed, &key, table, image);
-        let (before_hash, after_hash) = (before.as_ref().map(hash), after.as_ref().map(hash));
+        let mut hash = |image: &Image<'_>| key_hash(key, table, image, out);
+        let (before_hash, after_hash) = (before.as_ref().map(&mut hash), after.as_ref().map(&mut hash));
         let mut flags = 0;
         if let Some(b) = &before {
             flags |= BEFORE | if b.present.is_some() { BEFORE_PARTIAL } else { 0 };
@@ -261,23 +272,28 @@ fn write_bitmap(out: &mut Vec<u8>, bits: impl Iterator<Item = bool>) {
 
 /// Hash of the key columns' encoded values; of the table's name alone where there is no key, or
 /// where the image lacks a part of it.
-fn key_hash(seed: u64, key: &[usize], table: &Table, image: &Image<'_>) -> u64 {
-    let mut bytes = Vec::with_capacity(32);
-    for &i in key {
-        if image.present.is_some_and(|p| !p.get(i).copied().unwrap_or(false)) {
-            return seed;
-        }
-        match image.values.get(i) {
-            None | Some(Value::Null) => bytes.push(0),
-            Some(&v) => {
-                bytes.push(1);
-                if table.columns[i].ty.encode(v, &mut bytes).is_err() {
-                    return seed;
+///
+/// The values are encoded at the end of `out`, which is as it was afterwards.
+fn key_hash(key: &TableKey, table: &Table, image: &Image<'_>, out: &mut Vec<u8>) -> u64 {
+    let start = out.len();
+    let whole = key.columns.iter().all(|&i| {
+        let present = image.present.is_none_or(|p| p.get(i).copied().unwrap_or(false));
+        present
+            && match image.values.get(i) {
+                None | Some(Value::Null) => {
+                    out.push(0);
+                    true
+                }
+                Some(&v) => {
+                    out.push(1);
+                    table.columns[i].ty.encode(v, out).is_ok()
                 }
             }
-        }
-    }
-    if key.is_empty() { seed } else { xxh3_64_with_seed(&bytes, seed) }
+    });
+    let hash =
+        if whole && !key.columns.is_empty() { xxh3_64_with_seed(&out[start..], key.seed) } else { key.seed };
+    out.truncate(start);
+    hash
 }
 
 /// One record, borrowed. Checked as far as its head; images are checked while they are walked.

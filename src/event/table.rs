@@ -48,6 +48,21 @@ pub struct Table {
     pub columns: Vec<Column>,
 }
 
+/// What [`super::RowWriter`] wants to know of a table, and what it costs to find out at each row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableKey {
+    /// [`Table::key_columns`].
+    pub columns: Box<[usize]>,
+    /// [`Table::name_hash`].
+    pub seed: u64,
+}
+
+impl From<&Table> for TableKey {
+    fn from(table: &Table) -> Self {
+        Self { columns: table.key_columns().into(), seed: table.name_hash() }
+    }
+}
+
 impl Column {
     /// A column that is no part of the key.
     pub fn new(name: &str, ty: Type) -> Self {

@@ -7,6 +7,8 @@
 #[macro_use]
 mod words;
 
+#[cfg(feature = "quic")]
+mod congestion;
 pub mod control;
 pub mod dial;
 pub mod error;

@@ -27,6 +27,7 @@ use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, Endpoint, EndpointConfig, ReadError, RecvStream, SendStream, VarInt};
 use rustls_pki_types::{CertificateDer, ServerName};
 
+use super::congestion::CubicWithFloor;
 use super::control::{Control, Stall, WireBytes};
 use super::dial::Connection;
 use super::error::LinkError;
@@ -96,6 +97,7 @@ impl QuicLimits {
             .datagram_receive_buffer_size(None)
             .datagram_send_buffer_size(0)
             .keep_alive_interval(self.keep_alive)
+            .congestion_controller_factory(Arc::new(CubicWithFloor))
             .allow_spin(false);
         t
     }

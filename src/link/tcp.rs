@@ -19,11 +19,11 @@ use super::dial::Connection;
 use super::error::LinkError;
 use super::tls::peer_chain;
 use super::{Io, Transport};
-use crate::runtime::{Mono, timeout};
+use crate::runtime::{Mono, Socket, timeout};
 
 /// A TCP connection as an [`Io`] that counts.
 pub(super) struct TcpIo {
-    stream: Arc<Async<TcpStream>>,
+    stream: Socket<TcpStream>,
     bytes: Rc<Cell<(u64, u64)>>,
 }
 
@@ -32,17 +32,17 @@ impl TcpIo {
     pub(super) fn new(stream: Async<TcpStream>) -> Self {
         // Without it only latency suffers.
         stream.get_ref().set_nodelay(true).ok();
-        Self { stream: Arc::new(stream), bytes: Rc::default() }
+        Self { stream: Socket::new(stream), bytes: Rc::default() }
     }
 
     pub(super) fn control(&self) -> TcpControl {
-        TcpControl { stream: self.stream.clone(), bytes: self.bytes.clone(), stall: RefCell::default() }
+        TcpControl { stream: self.stream.io().clone(), bytes: self.bytes.clone(), stall: RefCell::default() }
     }
 }
 
 impl AsyncRead for TcpIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut &*self.stream).poll_read(cx, buf);
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(n)) = done {
             let (sent, received) = self.bytes.get();
             self.bytes.set((sent, received + n as u64));
@@ -53,7 +53,7 @@ impl AsyncRead for TcpIo {
 
 impl AsyncWrite for TcpIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut &*self.stream).poll_write(cx, buf);
+        let done = Pin::new(&mut &**self.stream.io()).poll_write(cx, buf);
         if let Poll::Ready(Ok(n)) = done {
             let (sent, received) = self.bytes.get();
             self.bytes.set((sent + n as u64, received));
@@ -67,7 +67,7 @@ impl AsyncWrite for TcpIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut &*self.stream).poll_write_vectored(cx, bufs);
+        let done = Pin::new(&mut &**self.stream.io()).poll_write_vectored(cx, bufs);
         if let Poll::Ready(Ok(n)) = done {
             let (sent, received) = self.bytes.get();
             self.bytes.set((sent + n as u64, received));
@@ -76,11 +76,11 @@ impl AsyncWrite for TcpIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut &*self.stream).poll_flush(cx)
+        Pin::new(&mut &**self.stream.io()).poll_flush(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut &*self.stream).poll_close(cx)
+        Pin::new(&mut &**self.stream.io()).poll_close(cx)
     }
 }
 

@@ -1,12 +1,13 @@
 //! One thread, one executor. Futures need not be `Send`.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_executor::LocalExecutor;
 use futures_lite::FutureExt;
 
 use super::time::{Mono, mono_now};
+use super::timer::{Driver, Running, Sleep, now};
 
 thread_local! {
     /// Leaked on purpose: one per thread that calls [`block_on`], and it lives as long as it.
@@ -18,7 +19,13 @@ pub type Task<T> = async_executor::Task<T>;
 
 /// Runs `main` and everything spawned on this thread until `main` is done.
 pub fn block_on<T>(main: impl Future<Output = T>) -> T {
-    EXECUTOR.with(|e| async_io::block_on(e.run(main)))
+    EXECUTOR.with(|e| {
+        if let Some(driver) = Driver::new() {
+            e.spawn(driver).detach();
+        }
+        let _running = Running::new();
+        async_io::block_on(e.run(main))
+    })
 }
 
 /// Spawns onto this thread's executor.
@@ -26,14 +33,20 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
     EXECUTOR.with(|e| e.spawn(future))
 }
 
+/// What no clock reaches is far enough.
+fn after(d: Duration) -> Instant {
+    let now = now();
+    now.checked_add(d).unwrap_or(now + Duration::from_secs(100 * 365 * 86_400))
+}
+
 /// Waits for `d`. Cancel safe.
 pub async fn sleep(d: Duration) {
-    async_io::Timer::after(d).await;
+    Sleep::until(after(d)).await;
 }
 
 /// Waits until `at`. Cancel safe.
 pub async fn sleep_until(at: Mono) {
-    async_io::Timer::after(at.since(mono_now())).await;
+    Sleep::until(after(at.since(mono_now()))).await;
 }
 
 /// `None` if `future` is not done within `d`; it is dropped then.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_lite::{AsyncRead, AsyncWrite, FutureExt, ready};
+use futures_lite::{AsyncRead, AsyncWrite, ready};
 use hyper::rt::{Read, ReadBufCursor, Sleep, Timer, Write};
 
 /// Lets hyper use a futures-io stream.
@@ -45,24 +45,14 @@ impl<S: AsyncWrite + Unpin> Write for HyperIo<S> {
 #[derive(Clone, Copy, Debug)]
 pub struct HyperTimer;
 
-struct Wait(async_io::Timer);
-
-impl Future for Wait {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll(cx).map(|_| ())
-    }
-}
-
-impl Sleep for Wait {}
+impl Sleep for super::Sleep {}
 
 impl Timer for HyperTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Wait(async_io::Timer::after(duration)))
+        self.sleep_until(super::timer::now() + duration)
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Wait(async_io::Timer::at(deadline)))
+        Box::pin(super::Sleep::until(deadline))
     }
 }

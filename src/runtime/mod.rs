@@ -6,14 +6,18 @@ mod exec;
 pub mod http;
 #[cfg(feature = "quic")]
 mod quic;
+mod socket;
 mod stop;
 mod time;
+mod timer;
 
 pub use exec::{Task, block_on, sleep, sleep_until, spawn, timeout};
 #[cfg(feature = "quic")]
 pub use quic::{QuicRuntime, route_mtu, udp_socket};
+pub use socket::Socket;
 pub use stop::{Stop, Stopper};
 pub use time::{Mono, boot_id, mono_now, wall_now_us};
+pub use timer::Sleep;
 
 /// A boxed future that stays on its thread.
 pub type LocalFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + 'a>>;

@@ -21,7 +21,7 @@ pub struct QuicRuntime;
 
 impl Runtime for QuicRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
-        Box::pin(Timer(async_io::Timer::at(at)))
+        Box::pin(Timer(super::Sleep::until(at)))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
@@ -82,15 +82,15 @@ pub fn route_mtu(socket: &std::net::UdpSocket) -> io::Result<u32> {
 }
 
 #[derive(Debug)]
-struct Timer(async_io::Timer);
+struct Timer(super::Sleep);
 
 impl AsyncTimer for Timer {
     fn reset(mut self: Pin<&mut Self>, at: Instant) {
-        self.0.set_at(at);
+        self.0.reset(at);
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx).map(|_| ())
+        Pin::new(&mut self.0).poll(cx)
     }
 }
 

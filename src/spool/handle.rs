@@ -8,12 +8,13 @@ use async_channel::Receiver;
 
 use super::error::SpoolError;
 use super::inspect::Peeked;
-use super::options::{LaneOptions, Options};
+use super::options::{Class, LaneOptions, Options};
+use super::queue::{self, Next};
 use super::reconcile::{CentreView, Reconciled};
 use super::stats::Stats;
 use super::store::{Epochs, Opened, Store};
 use super::stored::{StoredBatch, StoredId};
-use super::worker::{Command, Reply, Worker};
+use super::worker::{Command, LINGER, Reply, Worker};
 use crate::event::Batch;
 use crate::runtime::{Mono, mono_now};
 use crate::source::Refused;
@@ -43,7 +44,7 @@ impl Spool {
     ///
     /// `epochs` is called on that thread.
     pub fn start(options: Options, epochs: Epochs) -> Result<(Self, Opened), SpoolError> {
-        let (tx, rx) = mpsc::channel::<Command>();
+        let (tx, rx) = queue::channel();
         let (changed_tx, changed) = async_channel::bounded(1);
         let (opened_tx, opened_rx) = mpsc::sync_channel(1);
         let dir = options.dir.clone();
@@ -64,7 +65,11 @@ impl Spool {
             })
             .map_err(|error| SpoolError::Folder { what: "cannot start a thread for", path: dir, error })?;
         let (opened, lanes) = opened_rx.recv().map_err(|_| SpoolError::Stopped)??;
-        let send = Rc::new(move |command| tx.send(command).is_ok());
+        let of_lanes = lanes.clone();
+        let send = Rc::new(move |command| {
+            let joins = joins(&command, &of_lanes);
+            tx.send(command, joins)
+        });
         Ok((Self { send, changed, lanes }, opened))
     }
 
@@ -169,16 +174,23 @@ fn lane_options(store: &Store) -> Arc<[LaneOptions]> {
     store.lanes.iter().map(|l| l.options.clone()).collect()
 }
 
+/// Until when a store waits for a commit, and its bytes; `None` for what wants to be done at once.
+fn joins(command: &Command, lanes: &[LaneOptions]) -> Option<(Mono, usize)> {
+    let Command::Store(name, batch, _) = command else { return None };
+    let lane = lanes.iter().find(|l| l.name == *name && l.class == Class::Fsync)?;
+    Some((mono_now() + lane.commit_interval.min(LINGER), batch.bytes()))
+}
+
 /// The thread's loop: a command, and all that wait behind it, then what is due.
-fn drive(mut worker: Worker, commands: &mpsc::Receiver<Command>) {
+fn drive(mut worker: Worker, commands: &queue::Receiver) {
     loop {
         let now = mono_now();
         let wait = worker.poll_timeout(now).since(now);
-        let mut next = match commands.recv_timeout(wait) {
-            Ok(command) => Some(command),
-            Err(mpsc::RecvTimeoutError::Timeout) => None,
-            // Every handle is gone: as if stopped.
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
+        let mut next = match commands.next(wait, worker.commit()) {
+            Next::Command(command) => Some(command),
+            Next::Timeout => None,
+            // As if stopped.
+            Next::Closed => {
                 let (tx, _rx) = async_channel::bounded(1);
                 Some(Command::Stop(Reply(tx)))
             }
@@ -191,7 +203,7 @@ fn drive(mut worker: Worker, commands: &mpsc::Receiver<Command>) {
                 std::ops::ControlFlow::Break(()) => return,
             };
             turns -= 1;
-            next = if turns > 0 { commands.try_recv().ok() } else { None };
+            next = if turns > 0 { commands.try_next() } else { None };
         }
         worker.run(mono_now());
     }

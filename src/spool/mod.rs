@@ -56,6 +56,7 @@ mod loss;
 mod meta;
 pub mod options;
 mod quarantine;
+mod queue;
 mod read;
 mod reconcile;
 mod reduce;

@@ -12,6 +12,7 @@ use async_channel::Sender;
 use super::error::SpoolError;
 use super::inspect::Peeked;
 use super::options::Class;
+use super::queue::Commit;
 use super::reconcile::{CentreView, Reconciled};
 use super::stats::Stats;
 use super::store::Store;
@@ -26,7 +27,7 @@ const GROUP_BYTES: usize = 512 << 10;
 /// may work again, which nobody says.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait for company, whatever the config says.
-const LINGER: Duration = Duration::from_millis(50);
+pub(super) const LINGER: Duration = Duration::from_millis(50);
 
 /// Where an answer goes. Nobody may be waiting for it any more.
 pub(super) struct Reply<T>(pub Sender<T>);
@@ -112,11 +113,11 @@ impl Worker {
             Command::Peek(lane, limit, reply) => reply.send(self.store.peek(now, lane.as_deref(), limit)),
             Command::LinkUp(up) => self.store.link_up(now, up),
             Command::Sync(reply) => {
-                self.commit(now);
+                self.commit_now(now);
                 reply.send(self.store.sync(now));
             }
             Command::Stop(reply) => {
-                self.commit(now);
+                self.commit_now(now);
                 for w in self.waiting.drain(..) {
                     w.reply.send(Err(Refused::Stopping));
                 }
@@ -133,7 +134,7 @@ impl Worker {
         let late = self.waiting.iter().any(|w| w.until.is_some_and(|at| now >= at));
         let freed = !self.stuck.is_empty() && (self.freed != self.store.freed || now >= self.again_at);
         if self.commit_at.is_some_and(|at| now >= at) || late || freed {
-            self.commit(now);
+            self.commit_now(now);
         }
     }
 
@@ -145,6 +146,13 @@ impl Worker {
         let until = self.waiting.iter().filter_map(|w| w.until);
         let again = (!self.stuck.is_empty()).then_some(self.again_at);
         until.chain(self.commit_at).chain(again).fold(self.store.poll_timeout(), Mono::min)
+    }
+
+    /// The commit that stores wait for; `None` where none is due, or where one is refused for want of space: who comes then is
+    /// heard at once.
+    pub(super) fn commit(&self) -> Option<Commit> {
+        let at = self.commit_at.filter(|_| self.stuck.is_empty())?;
+        Some(Commit { at, room: GROUP_BYTES.saturating_sub(self.waiting_bytes) })
     }
 
     fn take(&mut self, now: Mono, lane: Arc<str>, batch: Batch, reply: Reply<Result<(), Refused>>) {
@@ -188,7 +196,7 @@ impl Worker {
 
     /// Offers everything that waits to the store. Who is refused for want of space waits on, in order,
     /// until its time is up.
-    fn commit(&mut self, now: Mono) {
+    fn commit_now(&mut self, now: Mono) {
         self.commit_at = None;
         self.waiting_bytes = 0;
         self.stuck.clear();

@@ -19,7 +19,7 @@ use crate::link::quic::{self, Net, QuicLimits};
 use crate::link::tls::{Reloading, reloading_server};
 use crate::link::web::Connector;
 use crate::link::{Class, LinkError, tcp};
-use crate::runtime::{Stop, mono_now, rng, sleep, spawn};
+use crate::runtime::{LocalFuture, Stop, mono_now, rng, sleep, spawn};
 use crate::source::{Outlet, SourceError};
 use crate::telemetry::count;
 
@@ -263,7 +263,7 @@ async fn accept_quic(
             Ok(place) => {
                 let limit = shared.connect_timeout;
                 let shared = shared.clone();
-                let accepted = async move { quic::accept(incoming, limit).await };
+                let accepted = Box::pin(quic::accept(incoming, limit));
                 spawn(connect(shared, address, place, accepted)).detach();
             }
             Err(refusal) => {
@@ -298,12 +298,12 @@ async fn accept_tcp(
             Ok(place) => {
                 let limit = shared.connect_timeout;
                 let tls = tls.as_ref().map(|tls| tls.current());
-                let accepted = async move {
+                let accepted = Box::pin(async move {
                     match tls {
                         Some(tls) => tcp::accept_tls(stream, tls, limit).await,
                         None => tcp::accept_plain(stream),
                     }
-                };
+                });
                 spawn(connect(shared.clone(), address, place, accepted)).detach();
             }
             // Dropping the stream closes it, before any work for TLS.
@@ -329,22 +329,21 @@ fn refused(shared: &Shared, refusal: Refusal, address: SocketAddr) {
 }
 
 /// A connection from its handshake to its end, or to the listener's.
+///
+/// What an idle one holds is counted in bytes: a future that is passed on by value is there once in each that it passes, and what the
+/// handshake needed would stay to the end. So both parts are boxed.
 async fn connect(
     shared: Rc<Shared>,
     address: SocketAddr,
     place: Place,
-    accepted: impl Future<Output = Result<crate::link::Connection, LinkError>>,
+    accepted: LocalFuture<'static, Result<crate::link::Connection, LinkError>>,
 ) {
     let since = mono_now();
     let ended = shared.ended.clone();
     let served = ended.or(async {
-        match accepted.await {
-            Ok(connection) => {
-                serve(&shared, connection, place, since).await;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        let connection = accepted.await?;
+        Box::pin(serve(&shared, connection, place, since)).await;
+        Ok::<(), LinkError>(())
     });
     match served.await {
         Some(Ok(())) | None => {}

@@ -1,16 +1,17 @@
 //! TCP or a Unix socket, behind one type.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use async_net::TcpListener;
 use async_net::unix::{UnixListener, UnixStream};
-use async_net::{TcpListener, TcpStream};
 use futures_lite::{AsyncRead, AsyncWrite};
 
+use crate::runtime::Socket;
 use crate::source::SourceError;
 
 /// Bound and listening.
@@ -22,8 +23,8 @@ pub(super) enum Listener {
 
 /// One connection.
 pub(super) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Tcp(Socket<std::net::TcpStream>),
+    Unix(Socket<std::os::unix::net::UnixStream>),
 }
 
 /// Whether only this machine can reach `listen`; an error if it is no address.
@@ -59,9 +60,9 @@ impl Listener {
             Self::Tcp(l) => {
                 let (stream, _) = l.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok(Stream::Tcp(Socket::new(stream)))
             }
-            Self::Unix(l, _) => l.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            Self::Unix(l, _) => l.accept().await.map(|(stream, _)| Stream::Unix(Socket::new(stream))),
         }
     }
 }
@@ -93,24 +94,21 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
-            Self::Unix(s) => Pin::new(s).poll_write(cx, buf),
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &*self {
+            Self::Tcp(s) => Pin::new(&mut &**s.io()).poll_write(cx, buf),
+            Self::Unix(s) => Pin::new(&mut &**s.io()).poll_write(cx, buf),
         }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Tcp(s) => Pin::new(s).poll_flush(cx),
-            Self::Unix(s) => Pin::new(s).poll_flush(cx),
-        }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Tcp(s) => Pin::new(s).poll_close(cx),
-            Self::Unix(s) => Pin::new(s).poll_close(cx),
-        }
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match &*self {
+            Self::Tcp(s) => s.io().get_ref().shutdown(Shutdown::Write),
+            Self::Unix(s) => s.io().get_ref().shutdown(Shutdown::Write),
+        })
     }
 }

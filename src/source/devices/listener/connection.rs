@@ -63,13 +63,14 @@ fn now() -> Now {
 
 /// Serves one client, whose handshake began at `since`, to its end.
 pub(super) async fn serve(shared: &Rc<Shared>, connection: Connection, place: Place, since: Mono) {
-    let certificate = connection.peer_certs.first().map(|der| device_of_certificate(der));
-    let (transport, control) = (connection.transport, connection.control);
-    let peer = Peer { address: connection.remote, transport: transport.as_str(), certificate };
+    let Connection { transport, remote, io, control, peer_certs } = connection;
+    let certificate = peer_certs.first().map(|der| device_of_certificate(der));
+    // Not to be held for as long as the connection lasts.
+    drop(peer_certs);
+    let peer = Peer { address: remote, transport: transport.as_str(), certificate };
     let (id, mailbox) = shared.register(transport);
     let mut session = Session::new(id, peer, place, &shared.hub.borrow(), since);
-    let mut wire =
-        Wire { io: connection.io, out: Bytes::new(), unflushed: false, taken: mono_now(), timer: None };
+    let mut wire = Wire { io, out: Bytes::new(), unflushed: false, taken: mono_now(), timer: None };
     loop {
         let more = step(shared, &mut session, &mailbox);
         if wire.out.is_empty()
