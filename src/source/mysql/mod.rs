@@ -1,0 +1,4 @@
+//! MySQL and MariaDB.
+
+pub mod charset;
+pub mod ddl;
