@@ -26,6 +26,14 @@ pub struct Charset {
     form: Form,
 }
 
+impl PartialEq for Charset {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Charset {}
+
 /// How its bytes are read.
 #[derive(Debug)]
 enum Form {
