@@ -1,0 +1,3 @@
+//! MySQL and MariaDB: their binlog, and what is needed to read it.
+
+pub mod binlog;
