@@ -140,7 +140,10 @@ fn zsh_arguments(command: &Command, indent: &str) -> String {
         out.push_str(&format!(" \\\n{indent}    '{star}--{}[{help}]{value}'", flag.name));
     }
     if let Some(operand) = &command.operand {
-        out.push_str(&format!(" \\\n{indent}    '{}'", zsh_value(operand.value).replacen(':', if operand.repeated { "*:" } else { "1:" }, 1)));
+        out.push_str(&format!(
+            " \\\n{indent}    '{}'",
+            zsh_value(operand.value).replacen(':', if operand.repeated { "*:" } else { "1:" }, 1)
+        ));
     }
     out.push_str(&format!(" \\\n{indent}    '--help[More about this command]'"));
     out

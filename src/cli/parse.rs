@@ -80,13 +80,17 @@ impl Parsed {
     /// Every path given with `name`, in order.
     pub fn paths(&self, name: &str) -> Vec<PathBuf> {
         let given = self.values.iter().filter(|(given, _)| *given == name);
-        given.filter_map(|(_, value)| if let Given::Path(path) = value { Some(path.into()) } else { None }).collect()
+        given
+            .filter_map(|(_, value)| if let Given::Path(path) = value { Some(path.into()) } else { None })
+            .collect()
     }
 
     /// Every text given with `name`, in order.
     pub fn texts(&self, name: &str) -> Vec<&str> {
         let given = self.values.iter().filter(|(given, _)| *given == name);
-        given.filter_map(|(_, value)| if let Given::Text(text) = value { Some(text.as_str()) } else { None }).collect()
+        given
+            .filter_map(|(_, value)| if let Given::Text(text) = value { Some(text.as_str()) } else { None })
+            .collect()
     }
 
     fn get(&self, name: &str) -> Option<&Given> {

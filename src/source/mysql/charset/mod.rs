@@ -103,6 +103,12 @@ impl Charset {
         matches!(self.form, Form::Binary)
     }
 
+    /// The number of one of its collations.
+    pub fn collation(&self) -> u16 {
+        let run = collations::RUNS.iter().find(|run| run.2 == self.name);
+        run.map_or(0, |run| run.0)
+    }
+
     /// The text of `bytes`. Borrowed from them where they are UTF-8 already (always for ASCII in sets that hold it, and for the
     /// UTF-8 sets), else written to `out`, which is overwritten. Nothing is allocated but what `out` needs to grow.
     pub fn to_utf8<'a>(&self, bytes: &'a [u8], out: &'a mut String) -> Result<&'a str, Bad> {
