@@ -514,7 +514,8 @@ fn real(out: &mut Vec<u8>, n: f64, digits: impl FnOnce(&mut Vec<u8>) -> serde_js
     if let Some(at) = out.iter().skip(start).position(|&b| b == b'+') {
         out.remove(start + at);
     }
-    if bare && out.ends_with(b".0") {
+    // A parser that takes `-0` for an integer would lose the sign.
+    if bare && out.ends_with(b".0") && !(n == 0.0 && n.is_sign_negative()) {
         out.truncate(out.len() - 2);
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct RowWriter<'w, 'a> {
     first: bool,
     /// Where the row at hand begins in the output.
     start: usize,
+    /// Where the columns begin that tell whether it is the current row, and whether they are the image's first.
+    unseen: Option<(usize, bool)>,
 }
 
 impl<'w, 'a> RowWriter<'w, 'a> {
@@ -97,6 +99,7 @@ impl<'w, 'a> RowWriter<'w, 'a> {
             open: false,
             first: true,
             start: 0,
+            unseen: None,
         }
     }
 
@@ -223,7 +226,10 @@ impl<'w, 'a> RowWriter<'w, 'a> {
         let out = &mut self.out.buf;
         match value {
             Value::Float(n) => json::float(out, n),
-            Value::Double(n) => json::double(out, n),
+            Value::Double(n) => match view.form {
+                Form::Rounded(scale) => rounded(out, n, scale),
+                _ => json::double(out, n),
+            },
             Value::Date(n) => quoted(out, |out| text::date(out, u64::from(n))),
             Value::Time(n) => quoted(out, |out| text::time(out, n, view.fsp)),
             Value::DateTime(n) => quoted(out, |out| text::datetime(out, n, view.fsp)),
@@ -303,6 +309,26 @@ impl<'w, 'a> RowWriter<'w, 'a> {
     }
 }
 
+/// `row_end` of a row that is the current one, in MariaDB before and since 11.5. Only what differs tells something.
+const END_OF_TIME: [&[u8]; 2] = [b"\"2038-01-19T03:14:07.999999Z\"", b"\"2106-02-07T06:28:15.999999Z\""];
+
+/// With no more digits after the point than are declared: as the server prints it.
+fn rounded(out: &mut Vec<u8>, n: f64, scale: u8) {
+    let start = out.len();
+    json::double(out, n);
+    let digits = out.get(start..).unwrap_or_default();
+    let point = digits.iter().position(|&b| b == b'.').map_or(digits.len(), |at| at + 1);
+    if digits.contains(&b'e') || digits.len() - point > usize::from(scale) {
+        let text = format!("{n:.*}", usize::from(scale));
+        if n.is_finite() && text.len() < 64 {
+            out.truncate(start);
+            let text =
+                if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+            out.extend_from_slice(if text == "-0" { b"0" } else { text.as_bytes() });
+        }
+    }
+}
+
 /// Text or bytes, as their column says.
 #[inline]
 fn bytes_of(writer: &mut RowWriter<'_, '_>, column: usize, bytes: &[u8]) {
@@ -365,7 +391,7 @@ fn object(out: &mut Vec<u8>, view: &View, places: &[(usize, usize)]) {
     let mut first = true;
     for (&column, &(from, to)) in view.key.iter().zip(places) {
         let Some(column) = view.columns.get(column) else { continue };
-        if to > 0 {
+        if to > 0 && to <= out.len() {
             out.extend_from_slice(
                 column.name.get(usize::from(std::mem::take(&mut first))..).unwrap_or_default(),
             );
@@ -411,6 +437,7 @@ impl<'a> Visit<'a> for RowWriter<'_, 'a> {
         }
         self.side = side;
         self.first = true;
+        self.unseen = None;
     }
 
     #[inline]
@@ -421,6 +448,9 @@ impl<'a> Visit<'a> for RowWriter<'_, 'a> {
         }
         let ColumnView { name, key, form, .. } = view;
         let out = &mut self.out.buf;
+        if self.view.unseen.is_some_and(|unseen| column >= unseen) && self.unseen.is_none() {
+            self.unseen = Some((out.len(), self.first));
+        }
         if std::mem::take(&mut self.first) {
             out.push(b'{');
             out.extend_from_slice(name.get(1..).unwrap_or_default());
@@ -447,6 +477,14 @@ impl<'a> Visit<'a> for RowWriter<'_, 'a> {
             };
             if let Some(place) = keys.get_mut(usize::from(*key)) {
                 *place = (start, self.out.buf.len());
+            }
+        }
+        if self.view.unseen.is_some_and(|unseen| column == unseen + 1) {
+            let out = &mut self.out.buf;
+            let current = out.get(start..).is_some_and(|end| END_OF_TIME.contains(&end));
+            if let (true, Some((place, first))) = (current, self.unseen) {
+                out.truncate(place);
+                self.first = first;
             }
         }
         Ok(())

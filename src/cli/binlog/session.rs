@@ -64,7 +64,12 @@ impl Fault {
         use std::io::ErrorKind as Io;
         let exit = match &self.0.problem {
             // A compressed file that is damaged is damaged data.
-            Problem::Io(io) if !matches!(io.kind(), Io::InvalidData | Io::InvalidInput | Io::UnexpectedEof | Io::Other) => {
+            Problem::Io(io)
+                if !matches!(
+                    io.kind(),
+                    Io::InvalidData | Io::InvalidInput | Io::UnexpectedEof | Io::Other
+                ) =>
+            {
                 Exit::Failed
             }
             _ => Exit::BadData,

@@ -18,10 +18,14 @@ pub(super) struct View {
     pub(super) columns: Box<[ColumnView]>,
     /// Columns of the primary key, in its order.
     pub(super) key: Box<[usize]>,
+    /// First of the columns that MariaDB adds to keep a table's history, if they are not in `SELECT *`.
+    pub(super) unseen: Option<usize>,
     /// Whether a partial update may need documents of before.
     pub(super) has_json: bool,
     /// Version of the table's schema, from 1.
     pub(super) schema: u32,
+    /// A SEQUENCE: its rows are none of a table.
+    pub(super) is_sequence: bool,
     /// Whether its changes are wanted.
     pub(super) wanted: bool,
 }
@@ -57,6 +61,8 @@ pub(super) enum Form {
     NoLabels,
     /// An integer whose sign is not known: right as it is unless it is negative.
     Sign,
+    /// DOUBLE(m, d): the server shows no more digits after the point.
+    Rounded(u8),
     /// A time of MariaDB that may have fractions.
     Doubtful,
 }
@@ -90,7 +96,7 @@ impl Views {
         let schemas = &mut self.schemas;
         self.by_generation.entry(map.generation).or_insert_with(|| {
             let mut view = view(map, tables);
-            view.wanted = wanted(&map.db, &map.table);
+            view.wanted = !view.is_sequence && wanted(&map.db, &map.table);
             let shape = shape(map);
             let schema = schemas.entry(view.label.clone()).or_insert((shape, 1));
             if schema.0 != shape {
@@ -124,7 +130,11 @@ fn view(map: &TableMap, tables: &Tables) -> View {
     json::string(&mut names, &map.db);
     names.extend_from_slice(b",\"table\":");
     json::string(&mut names, &map.table);
-    let key = map.key_columns();
+    let unseen = described.map_or(0, ddl::Table::unseen);
+    let unseen = map.columns.len().checked_sub(unseen).filter(|_| unseen > 0);
+    // MariaDB adds `row_end` to the key of a table whose history it keeps.
+    let mut key = map.key_columns();
+    key.retain(|&column| unseen.is_none_or(|unseen| column < unseen));
     let columns = map.columns.iter().enumerate().map(|(i, column)| {
         let mut name = b",".to_vec();
         match &column.name {
@@ -146,10 +156,18 @@ fn view(map: &TableMap, tables: &Tables) -> View {
         label: format!("{}.{}", map.db, map.table).into(),
         columns: columns.collect(),
         key: key.clone().into(),
+        unseen,
         has_json: map.columns.iter().any(|column| column.ty == ColumnType::JSON),
         schema: 0,
+        is_sequence: described.map_or_else(|| looks_like_sequence(map), |table| table.is_sequence),
         wanted: true,
     }
+}
+
+/// Whether the table map alone says that it is a sequence.
+fn looks_like_sequence(map: &TableMap) -> bool {
+    let name = |i: usize| map.columns.get(i).and_then(|column| column.name.as_deref());
+    map.columns.len() == 8 && name(0) == Some("next_not_cached_value") && name(7) == Some("cycle_count")
 }
 
 fn form(column: &Column, hint: Option<&ddl::Column>, mariadb: bool) -> Form {
@@ -176,6 +194,9 @@ fn form(column: &Column, hint: Option<&ddl::Column>, mariadb: bool) -> Form {
     );
     if integer && column.unsigned.is_none() {
         return Form::Sign;
+    }
+    if let Some(ddl::ColumnType::Double { scale: Some(scale) }) = hint.map(|hint| &hint.ty) {
+        return Form::Rounded(*scale);
     }
     if mariadb && is_old_temporal(column.ty) && hint.is_none() {
         return Form::Doubtful;

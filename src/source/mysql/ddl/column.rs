@@ -87,13 +87,13 @@ fn ty(column: &mut Column, cursor: &mut Cursor<'_>) -> Option<()> {
         }
         // FLOAT(25) and more is a DOUBLE; FLOAT(7,4) is not.
         "FLOAT" => match size(cursor) {
-            [Some(25..), None] => ColumnType::Double,
+            [Some(25..), None] => ColumnType::Double { scale: None },
             _ => ColumnType::Float,
         },
         "FLOAT4" => ColumnType::Float,
         "DOUBLE" | "REAL" | "FLOAT8" => {
             cursor.eat("PRECISION");
-            ColumnType::Double
+            ColumnType::Double { scale: size(cursor)[1].map(|scale| small(Some(scale), 0)) }
         }
         "BIT" => ColumnType::Bit,
         "YEAR" => ColumnType::Year,

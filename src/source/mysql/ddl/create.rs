@@ -116,7 +116,7 @@ fn sequence(name: &[String; 2]) -> Table {
         charset_is_own: false,
     };
     let columns = SEQUENCE.into_iter().map(column).collect();
-    Table { db, name: table, columns, charset: None, versioning: Versioning::None }
+    Table { db, name: table, columns, charset: None, is_sequence: true, versioning: Versioning::None }
 }
 
 /// Reads `(definitions) options`. `None` if the columns cannot be known, as in `CREATE … SELECT`.
@@ -131,7 +131,14 @@ fn table(
     }
     let charset = column::options(options, inherited).unwrap_or(inherited);
     let [db, table] = name.clone();
-    let mut table = Table { db, name: table, columns: Vec::new(), charset, versioning: Versioning::None };
+    let mut table = Table {
+        db,
+        name: table,
+        columns: Vec::new(),
+        charset,
+        is_sequence: false,
+        versioning: Versioning::None,
+    };
     let (mut key, mut periods) = (Vec::new(), 0);
     while let Some(mut item) = definitions.item() {
         match not_a_column(&item) {

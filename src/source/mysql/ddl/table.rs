@@ -13,6 +13,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// What new text columns get. `None` if it is not known.
     pub charset: Option<&'static Charset>,
+    /// It is a SEQUENCE of MariaDB, which logs its state as rows of a table.
+    pub is_sequence: bool,
     /// MariaDB keeps its history; if its two columns are not written in the statement they are the last ones.
     pub(super) versioning: Versioning,
 }
@@ -65,7 +67,10 @@ pub enum ColumnType {
         scale: u8,
     },
     Float,
-    Double,
+    /// With the digits after the point that are declared, if any are.
+    Double {
+        scale: Option<u8>,
+    },
     Bit,
     Year,
     Date,
@@ -113,7 +118,7 @@ impl ColumnType {
             Self::BigInt => &[8],
             Self::Decimal { .. } => &[246, 0],
             Self::Float => &[4, 5],
-            Self::Double => &[5, 4],
+            Self::Double { .. } => &[5, 4],
             Self::Bit => &[16],
             Self::Year => &[13],
             Self::Date => &[10, 14],
@@ -141,6 +146,12 @@ impl Table {
     pub fn fits(&self, codes: impl ExactSizeIterator<Item = u8>) -> bool {
         codes.len() == self.columns.len()
             && codes.zip(&self.columns).all(|(code, column)| column.ty.may_be(code))
+    }
+
+    /// How many columns at the end are there without any statement saying so, and are not in `SELECT *`: MariaDB's `row_start`
+    /// and `row_end`.
+    pub fn unseen(&self) -> usize {
+        if self.versioning == Versioning::Unseen { 2 } else { 0 }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<usize> {
