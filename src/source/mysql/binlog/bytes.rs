@@ -41,11 +41,6 @@ impl<'a> Bytes<'a> {
         self.array(what).map(i64::from_le_bytes)
     }
 
-    /// Six bytes.
-    pub(crate) fn u48(&mut self, what: &'static str) -> Result<u64, Malformed> {
-        self.array::<6>(what).map(|b| le(&b))
-    }
-
     /// Seven bytes.
     pub(crate) fn u56(&mut self, what: &'static str) -> Result<u64, Malformed> {
         self.array::<7>(what).map(|b| le(&b))

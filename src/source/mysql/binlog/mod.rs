@@ -82,6 +82,7 @@ mod rows;
 mod table_map;
 #[cfg(test)]
 mod tests;
+pub mod to_event;
 mod transaction;
 pub mod value;
 mod window;

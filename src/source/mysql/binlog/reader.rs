@@ -140,6 +140,8 @@ struct Parts {
     /// Bytes of images not yet used; `None` if only the stream's end tells.
     left: Option<u64>,
     rows: u64,
+    /// As [`Item::inside`].
+    inside: Option<u64>,
 }
 
 /// What [`Reader::advance`] made ready to be lent.
@@ -193,7 +195,9 @@ impl Reader {
         Self::new(Input::stream(Box::new(stream)), options)
     }
 
-    fn new(input: Input, options: Options) -> Self {
+    fn new(input: Input, mut options: Options) -> Self {
+        // So that every row above its limit is met on the way that bounds rows.
+        options.large_event_bytes = options.large_event_bytes.min(options.max_row_bytes);
         let decoder = Decoder::new()
             .verify_checksums(options.verify_checksums)
             .max_inflated_bytes(options.max_row_bytes.max(options.large_event_bytes) as u64);
@@ -261,7 +265,11 @@ impl Reader {
     }
 
     fn place(&self) -> Place {
-        let inside = matches!(self.state, State::Payload).then_some(self.stream.inside);
+        let inside = match self.state {
+            State::Payload => Some(self.stream.inside),
+            State::Parts => self.parts.inside,
+            _ => None,
+        };
         Place { offset: self.start, inside, event: self.at }
     }
 
@@ -284,9 +292,7 @@ impl Reader {
                 let Some(header) = parts.header else { return Err(Problem::NoFormat.at(Place::default())) };
                 let before = parts.rows - rows;
                 let part = decoder.rows_part(header.event_type, &parts.head, images);
-                let inside =
-                    parts.inner.then_some(stream.inside).filter(|_| !matches!(stream.codec, Codec::Zlib));
-                (header, inside, part.map(|rows| Event::Rows(rows.part(before, last))))
+                (header, parts.inside, part.map(|rows| Event::Rows(rows.part(before, last))))
             }
             Ready::Skipped(header) => (header, inside, Ok(Event::Skipped)),
             Ready::End => return Err(Problem::NoFormat.at(Place::default())),
@@ -430,8 +436,11 @@ impl Reader {
     }
 
     /// Whether it is an event of compressed rows that become large.
+    #[inline]
     fn inflates_large(&self, header: &Header, event: &[u8]) -> Result<bool, Problem> {
-        if !RowsKind::of(header.event_type).is_some_and(|(_, _, compressed)| compressed) {
+        if header.event_type < EventType::MARIADB_WRITE_ROWS_COMPRESSED_V1
+            || !RowsKind::of(header.event_type).is_some_and(|(_, _, compressed)| compressed)
+        {
             return Ok(false);
         }
         let mut images = event.get(HEADER_BYTES..).unwrap_or_default();
@@ -669,8 +678,10 @@ impl Reader {
             let head = here.get(..here.len() - images.len()).unwrap_or_default().to_vec();
             self.inner_lent = HEADER_BYTES + head.len();
             let left = Some((length - self.inner_lent) as u64);
+            let inside = Some(self.stream.inside);
             self.take_inner();
-            self.parts = Parts { header: Some(header), head, ends_statement, inner: true, left, rows: 0 };
+            self.parts =
+                Parts { header: Some(header), head, ends_statement, inner: true, left, rows: 0, inside };
             self.state = State::Parts;
             return self.first_part();
         }
@@ -706,7 +717,9 @@ impl Reader {
             left = Some(event - used as u64);
         }
         self.take_main(used);
-        self.parts = Parts { header: Some(header), head, ends_statement, inner: compressed, left, rows: 0 };
+        let inside = None;
+        self.parts =
+            Parts { header: Some(header), head, ends_statement, inner: compressed, left, rows: 0, inside };
         self.state = State::Parts;
         Ok(())
     }
@@ -732,17 +745,20 @@ impl Reader {
             self.take_main(n);
         }
         let Some(header) = self.parts.header else { return Ok(Some(Ready::End)) };
-        let mut target = PART;
+        let max = self.options.max_row_bytes;
+        let mut target = PART.min(max);
         loop {
-            let more = self.fill_part(target)?;
+            let mut more = self.fill_part(target)?;
             let window = if self.parts.inner { &self.inner } else { &self.main };
             let here = window.data();
             let left = self.parts.left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
-            let here = here.get(..left).unwrap_or(here);
+            let mut here = here.get(..left).unwrap_or(here);
+            if let Some(some) = here.get(..max).filter(|some| some.len() < here.len()) {
+                (here, more) = (some, true);
+            }
             if here.is_empty() && !more {
                 self.decoder.rows_over(self.parts.ends_statement);
-                let nested = self.parts.inner && !matches!(self.stream.codec, Codec::Zlib);
-                self.state = if nested { State::Payload } else { State::Events };
+                self.state = if self.parts.inside.is_some() { State::Payload } else { State::Events };
                 return Ok(None);
             }
             let rows = self.decoder.rows_part(header.event_type, &self.parts.head, here)?;
@@ -753,7 +769,6 @@ impl Reader {
                 *(if self.parts.inner { &mut self.inner_lent } else { &mut self.main_lent }) = bytes;
                 return Ok(Some(Ready::Part(bytes, count, last)));
             }
-            let max = self.options.max_row_bytes;
             if here.len() >= max {
                 return Err(Problem::TooLarge { what: "a row", max: max as u64 });
             }

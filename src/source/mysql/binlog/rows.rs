@@ -116,11 +116,15 @@ impl<'a> RowsHead<'a> {
             let expected = "as many columns as in the TABLE_MAP";
             return Err(Malformed::Invalid { expected, found: self.columns as u64 }.into());
         }
-        let present = |bitmap: &'a [u8]| {
-            let held = (0..columns).filter(|&i| bit(bitmap, i)).count();
+        let present = |bitmap: &'a [u8], used: bool| {
+            if !used {
+                return Present { bitmap: None, held: columns };
+            }
+            let held = held(bitmap, columns);
             Present { bitmap: (held < columns).then_some(bitmap), held }
         };
-        let (before, after) = (present(self.before), present(self.after));
+        let before = present(self.before, self.kind != RowsKind::Insert);
+        let after = present(self.after, self.kind != RowsKind::Delete);
         Ok(Rows {
             table,
             kind: self.kind,
@@ -137,6 +141,14 @@ impl<'a> RowsHead<'a> {
 #[inline]
 fn bit(bitmap: &[u8], i: usize) -> bool {
     bitmap.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1)
+}
+
+/// How many of the first `columns` bits are set.
+#[inline]
+fn held(bitmap: &[u8], columns: usize) -> usize {
+    let whole: u32 = bitmap.get(..columns / 8).unwrap_or_default().iter().map(|b| b.count_ones()).sum();
+    let rest = bitmap.get(columns / 8).map_or(0, |b| b & ((1u8 << (columns % 8)) - 1));
+    (whole + rest.count_ones()) as usize
 }
 
 /// Which columns an image holds.

@@ -91,6 +91,8 @@ fn mariadbs_positions() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
     #[test]
     fn a_set_holds_exactly_what_was_added(numbers in proptest::collection::vec(1u64..60, 0..80)) {
         let (mut set, uuid) = (MySqlGtidSet::new(), [7; 16]);

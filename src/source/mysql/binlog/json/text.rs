@@ -139,10 +139,10 @@ fn opaque(out: &mut Vec<u8>, ty: u8, data: &[u8]) -> Result<(), Malformed> {
             out.extend_from_slice(b"\"base64:type");
             text::padded(out, u64::from(ty), 1);
             out.push(b':');
-            // The server breaks the lines, and does not escape the breaks.
+            // The server breaks the lines, as its base64 always does.
             for (i, line) in data.chunks(57).enumerate() {
                 if i > 0 {
-                    out.push(b'\n');
+                    out.extend_from_slice(b"\\n");
                 }
                 base64::encode(line, out);
             }
