@@ -4,7 +4,8 @@
 //! | folder | what it shows |
 //! |---|---|
 //! | `behaviour` | what the agent promises; what bad input gets |
-//! | `servers` | mosquitto, paho-mqtt and aioquic as broker, as clients, as the other side of QUIC |
+//! | `binlog` | `dts binlog` on recordings of real servers, and on damage |
+//! | `servers` | MySQL, MariaDB, paho-mqtt and aioquic as broker, as clients, as the other side of QUIC |
 //! | `crash` | kill -9 at random moments under load |
 //! | `harness` | folders, ports, certificates, processes, and bounded waits |
 //!
@@ -18,6 +19,7 @@
 )]
 
 mod behaviour;
+mod binlog;
 mod crash;
 mod harness;
 mod servers;

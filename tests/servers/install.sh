@@ -4,3 +4,4 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 "$here/mosquitto.sh" install
 "$here/python.sh" install
+"$here/mysql.sh" install mysql97 mariadb1011 mariadb118

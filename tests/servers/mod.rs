@@ -1,10 +1,13 @@
-//! Other people's software at either end: mosquitto, paho-mqtt, aioquic. `make servers` installs it, privately.
+//! Other people's software at either end: mosquitto, paho-mqtt, aioquic, MySQL, MariaDB. `make servers` installs it, privately.
 //! Where it is missing these tests say so and pass, unless `DTS_REQUIRE_SERVERS=1` makes that a failure.
 
 mod broker;
+mod charset;
 mod clients;
 mod mosquitto;
+mod mysql;
 mod quic;
+mod random_rows;
 mod upstream;
 
 use std::io::Write;

@@ -97,7 +97,8 @@ start() { # start FLAVOR DIR PORT [OPTION…]
 stop() { # stop DIR
     local pid; pid=$(cat "$1/pid")
     kill "$pid" 2>/dev/null || true
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+    # Ended, or ended and nobody there to reap it.
+    while [ -d "/proc/$pid" ] && ! grep -q ') Z ' "/proc/$pid/stat" 2>/dev/null; do sleep 0.05; done
     rm -f "$1/pid"
 }
 

@@ -15,7 +15,7 @@ use super::view::Views;
 use crate::cli::output::Failure;
 use crate::source::mysql::binlog::gtid::{MariaDbGtid, MySqlGtid};
 use crate::source::mysql::binlog::{Event, Item, Problem, Rows, RowsKind, Xid};
-use crate::source::mysql::ddl::Kind;
+use crate::source::mysql::ddl::{Kind, redact};
 
 pub(super) fn dump(args: &Args) -> Result<(), Failure> {
     if args.count {
@@ -291,10 +291,15 @@ impl<'a> Dump<'a> {
             self.pend(start, place);
         }
         let shows = self.shows(start);
-        let wanted = self.views.get(rows.table, tables, |db, table| args.wants(db, table)).wanted;
-        if !(shows && wanted) {
-            let label = rows.table.full_name();
-            self.group.count(&label, rows.count()?);
+        let view = self.views.get(rows.table, tables, |db, table| args.wants(db, table));
+        if view.is_sequence {
+            let count = rows.count()?;
+            self.group.rows += count;
+            self.group.records += count;
+            return Ok(());
+        }
+        if !(shows && view.wanted) {
+            self.group.count(&view.label, rows.count()?);
             return Ok(());
         }
         self.write_begin();
@@ -384,7 +389,9 @@ impl Consumer for Dump<'_> {
             Event::Heartbeat(_) if self.style.is_none() => {
                 record::heartbeat(&mut self.out.buf, &self.group, &self.file, place);
             }
-            Event::RowsQuery(sql) => self.remark(start, || String::from_utf8_lossy(sql).into_owned()),
+            Event::RowsQuery(sql) => self.remark(start, || {
+                String::from_utf8_lossy(redact(sql).as_deref().unwrap_or(sql)).into_owned()
+            }),
             Event::IntVar(var) => {
                 let name = if var.kind == 1 { "LAST_INSERT_ID" } else { "INSERT_ID" };
                 self.remark(start, || format!("SET {name}={}", var.value));

@@ -36,7 +36,7 @@ const MAX_ROW: Flag = Flag::number(
     "BYTES",
     "Largest row, or event without rows, that is read; bounds memory (default 67108864)",
 );
-const BAD: (u8, &str) = (3, "a file is damaged, cut short, encrypted or no binlog; the message says where");
+const BAD: (u8, &str) = (3, "a file is damaged, cut short, encrypted, or no binlog");
 
 pub(super) static COMMANDS: &[Command] = &[
     Command {
