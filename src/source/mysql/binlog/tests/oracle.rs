@@ -141,10 +141,10 @@ fn the_same_rows_and_values_as_mysql_common() {
                     let ours = image.iter().zip(&rows.table.columns).filter(|(v, _)| **v != Value::Absent);
                     for ((ours, column), theirs) in ours.zip(theirs.unwrap()) {
                         // Its known gaps, where SELECT says that ours is right: a negative MEDIUMINT loses
-                        // its sign, and so do times before 5.6.
+                        // its sign, and so do times before 5.6, whose hours it keeps in a byte.
                         let gap = match (column.ty, ours) {
                             (ColumnType::INT24, Value::Int(n)) => *n < 0,
-                            (ColumnType::TIME, Value::Time(n)) => *n < 0,
+                            (ColumnType::TIME, Value::Time(n)) => *n < 0 || *n >= 256 * 3_600_000_000,
                             _ => false,
                         };
                         if gap {
