@@ -139,7 +139,8 @@ const KINDS: &[Kind] = &[
     ("DECIMAL(30,30)", Form::Plain, |r| format!("0.{}", digits(r, 30))),
     ("DECIMAL(65,30)", Form::Plain, |r| decimal(r, 35, 30)),
     ("FLOAT", Form::F32, |r| format!("{}", r.f32() * 1e6)),
-    ("DOUBLE", Form::F64, |r| format!("{:e}", (r.f64() - 0.5) * 1e100)),
+    // No more digits than serde_json reads right.
+    ("DOUBLE", Form::F64, |r| format!("{:.6}", (r.f64() - 0.5) * 1e6)),
     ("DATE", Form::Plain, |r| format!("'{}'", date(r))),
     ("TIME", Form::Plain, |r| time(r, 0)),
     ("TIME(3)", Form::Plain, |r| time(r, 3)),
@@ -177,14 +178,9 @@ const MYSQL: &[Kind] = &[
 
 const MARIADB: &[Kind] = &[
     ("UUID", Form::Plain, |r| {
-        format!(
-            "'{:08x}-{:04x}-{:04x}-{:04x}-{:012x}'",
-            r.u32(..),
-            r.u16(..),
-            r.u16(..),
-            r.u16(..),
-            r.u64(..) >> 16
-        )
+        let (version, variant) = (r.choice([1, 4, 7]).unwrap_or(4), r.u16(0x8000..=0xbfff));
+        let (low, mid, high, node) = (r.u32(..), r.u16(..), r.u16(..) >> 4, r.u64(..) >> 16);
+        format!("'{low:08x}-{mid:04x}-{version}{high:03x}-{variant:04x}-{node:012x}'")
     }),
     ("INET6", Form::Plain, |r| format!("'2001:db8:{:x}::{:x}'", r.u16(1..), r.u16(1..))),
     ("INET4", Form::Plain, |r| format!("'{}.{}.{}.0'", r.u8(..), r.u8(..), r.u8(..))),

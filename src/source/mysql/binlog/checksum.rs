@@ -4,8 +4,7 @@
 //! Which algorithm a file has is told by the last byte but four of its FORMAT_DESCRIPTION.
 //! Source: MySQL's `libs/mysql/binlog/event/binlog_event.h`, `enum_binlog_checksum_alg`.
 
-use std::sync::LazyLock;
-
+use super::crc32;
 use super::error::Problem;
 use super::header::flags;
 
@@ -38,23 +37,13 @@ impl Checksum {
     }
 }
 
-/// CRC-32 of `bytes`.
-#[inline]
-fn crc32(bytes: &[u8]) -> u32 {
-    // Which instructions there are is asked once, not an event.
-    static HASHER: LazyLock<crc32fast::Hasher> = LazyLock::new(crc32fast::Hasher::new);
-    let mut hasher = HASHER.clone();
-    hasher.update(bytes);
-    hasher.finalize()
-}
-
 /// Checks the last four bytes of `event` against the rest.
 #[inline]
 pub fn verify(event: &[u8]) -> Result<(), Problem> {
     let Some((body, tail)) = event.split_last_chunk::<4>() else {
         return Err(Problem::Length { found: event.len() as u32, least: 4 });
     };
-    let (expected, found) = (u32::from_le_bytes(*tail), crc32(body));
+    let (expected, found) = (u32::from_le_bytes(*tail), crc32::hash(body));
     if expected == found { Ok(()) } else { Err(Problem::Checksum { expected, found }) }
 }
 

@@ -63,6 +63,7 @@
 mod bytes;
 pub mod checksum;
 mod column;
+mod crc32;
 mod decoder;
 mod error;
 mod event;

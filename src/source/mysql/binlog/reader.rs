@@ -205,7 +205,7 @@ impl Reader {
             input,
             decoder,
             main: Window::new(MAIN_WINDOW.min(options.large_event_bytes.max(4096))),
-            inner: Window::new(0),
+            inner: Window::empty(INNER_AT_ONCE),
             options,
             zstd: None,
             zlib: None,

@@ -17,6 +17,11 @@ impl Window {
         Self { buf: vec![0; usual], lo: 0, hi: 0, usual }
     }
 
+    /// One without memory, which it takes when it is asked for room.
+    pub(super) fn empty(usual: usize) -> Self {
+        Self { buf: Vec::new(), lo: 0, hi: 0, usual }
+    }
+
     #[inline]
     pub(super) fn data(&self) -> &[u8] {
         self.buf.get(self.lo..self.hi).unwrap_or_default()
@@ -35,7 +40,7 @@ impl Window {
     pub(super) fn clear(&mut self) {
         (self.lo, self.hi) = (0, 0);
         if self.buf.len() > 4 * self.usual {
-            self.buf = vec![0; self.usual];
+            self.buf = Vec::new();
         }
     }
 

@@ -3,8 +3,6 @@
 //! Source: MySQL's `sql-common/json_dom.cc`, `wrapper_to_string` and `double_quote`;
 //! `strings/dtoa.cc`, `my_gcvt`; `mysys/base64_encode.cc`.
 
-use std::io::Write;
-
 use super::super::column::ColumnType;
 use super::super::error::Malformed;
 use super::super::value::Decimal;
@@ -91,8 +89,20 @@ pub(super) fn member(out: &mut Vec<u8>, key: &[u8]) -> Result<(), Malformed> {
 }
 
 fn quoted(out: &mut Vec<u8>, s: &[u8]) -> Result<(), Malformed> {
-    let s = super::super::bytes::utf8(s, "UTF-8 in JSON")?.as_bytes();
     out.push(b'"');
+    // Plain ASCII, which most of it is, is copied as it is.
+    let special = |b: &u8| *b < 0x20 || *b == b'"' || *b == b'\\' || *b >= 0x80;
+    if s.iter().any(special) {
+        escaped(out, s)?;
+    } else {
+        out.extend_from_slice(s);
+    }
+    out.push(b'"');
+    Ok(())
+}
+
+fn escaped(out: &mut Vec<u8>, s: &[u8]) -> Result<(), Malformed> {
+    let s = super::super::bytes::utf8(s, "UTF-8 in JSON")?.as_bytes();
     let mut from = 0;
     for (i, &byte) in s.iter().enumerate() {
         if byte >= 0x20 && byte != b'"' && byte != b'\\' {
@@ -116,7 +126,6 @@ fn quoted(out: &mut Vec<u8>, s: &[u8]) -> Result<(), Malformed> {
         out.extend_from_slice(&[b'\\', short]);
     }
     out.extend_from_slice(&s[from..]);
-    out.push(b'"');
     Ok(())
 }
 
@@ -170,31 +179,50 @@ fn time(out: &mut Vec<u8>, packed: i64) {
 /// The shortest digits that read back, with an exponent below 1e-15 and from 1e15 on, and always a
 /// sign that it is no integer.
 pub(super) fn double(out: &mut Vec<u8>, n: f64) {
-    // 17 digits, sign, point, exponent.
-    let mut raw = [0u8; 40];
-    let mut rest = &mut raw[..];
-    let room = rest.len();
-    if write!(rest, "{n:e}").is_err() || !n.is_finite() {
+    if !n.is_finite() {
         // The server stores no such number.
         out.extend_from_slice(b"null");
         return;
     }
-    let used = room - rest.len();
-    let raw = &raw[..used];
+    let mut buffer = zmij::Buffer::new();
+    let raw = buffer.format_finite(n).as_bytes();
     let (negative, raw) = match raw.split_first() {
         Some((b'-', rest)) => (true, rest),
         _ => (false, raw),
     };
+    // Digits without the zeros around them, and where the point stands among them.
     let at = raw.iter().position(|&b| b == b'e').unwrap_or(raw.len());
-    let exponent = std::str::from_utf8(raw.get(at + 1..).unwrap_or_default());
-    let exponent: i32 = exponent.ok().and_then(|e| e.parse().ok()).unwrap_or(0);
-    let mut digits = [b'0'; 20];
-    let mut len = 0;
-    for &b in raw[..at].iter().filter(|b| b.is_ascii_digit()) {
-        if let Some(digit) = digits.get_mut(len) {
-            *digit = b;
-            len += 1;
+    let mut exponent: i32 = 0;
+    if let Some((sign, digits)) = raw.get(at + 1..).and_then(|e| e.split_first()) {
+        let (sign, digits) = match sign {
+            b'-' => (-1, digits),
+            b'+' => (1, digits),
+            _ => (1, raw.get(at + 1..).unwrap_or_default()),
+        };
+        exponent = sign * digits.iter().fold(0, |n, d| n * 10 + i32::from(d - b'0'));
+    }
+    let mut digits = [b'0'; 40];
+    let (mut len, mut point) = (0, None);
+    for &b in &raw[..at] {
+        match b {
+            b'.' => point = Some(len),
+            // Leading zeros only move the point.
+            b'0' if len == 0 => exponent -= i32::from(point.is_some()),
+            _ => {
+                if let Some(digit) = digits.get_mut(len) {
+                    *digit = b;
+                    len += 1;
+                }
+            }
         }
+    }
+    exponent += point.unwrap_or(len) as i32 - 1;
+    while len > 1 && digits[len - 1] == b'0' {
+        len -= 1;
+    }
+    if len == 0 {
+        // Zero has one digit.
+        (len, exponent) = (1, 0);
     }
     if negative {
         out.push(b'-');

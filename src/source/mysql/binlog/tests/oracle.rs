@@ -119,10 +119,12 @@ fn same(ours: &Value<'_>, theirs: &BinlogValue<'_>) -> bool {
 fn the_same_rows_and_values_as_mysql_common() {
     let mut compared = Vec::new();
     // It passes over MariaDB's compressed events.
-    let compressed = |name: &str| {
-        name.starts_with("mariadb") && name.contains("compressed") || name.starts_with("types_compressed")
+    let passed_over = |name: &str| {
+        name.starts_with("mariadb") && name.contains("compressed")
+            || name.starts_with("types_compressed")
+            || name.contains("hires")
     };
-    for (name, bytes) in recordings().iter().filter(|(name, _)| !compressed(name)) {
+    for (name, bytes) in recordings().iter().filter(|(name, _)| !passed_over(name)) {
         let (theirs, why) = theirs(bytes);
         let mut theirs = theirs.into_iter();
         let mut images = 0;
@@ -138,8 +140,14 @@ fn the_same_rows_and_values_as_mysql_common() {
                     };
                     let ours = image.iter().zip(&rows.table.columns).filter(|(v, _)| **v != Value::Absent);
                     for ((ours, column), theirs) in ours.zip(theirs.unwrap()) {
-                        // Times before 5.6: it knows no negative ones, nor zero bytes that were cut off.
-                        if column.ty == ColumnType::TIME && matches!(ours, Value::Time(n) if *n < 0) {
+                        // Its known gaps, where SELECT says that ours is right: a negative MEDIUMINT loses
+                        // its sign, and so do times before 5.6, whose hours it keeps in a byte.
+                        let gap = match (column.ty, ours) {
+                            (ColumnType::INT24, Value::Int(n)) => *n < 0,
+                            (ColumnType::TIME, Value::Time(n)) => *n < 0 || *n >= 256 * 3_600_000_000,
+                            _ => false,
+                        };
+                        if gap {
                             continue;
                         }
                         assert!(same(ours, &theirs), "{name} {column:?}: {ours:?} {theirs:?}");

@@ -170,15 +170,28 @@ impl<'a> Decimal<'a> {
     }
 }
 
-/// Writes `n` with exactly `width` digits at `at`; where the next one goes.
+/// Writes `n`, below 10^9, with exactly `width` digits at `at`; where the next one goes.
 #[inline]
-fn digits(text: &mut [u8; 96], at: usize, mut n: u32, width: u8) -> usize {
-    let end = at + usize::from(width);
-    for byte in text[at..end].iter_mut().rev() {
-        *byte = b'0' + (n % 10) as u8;
-        n /= 10;
-    }
-    end
+fn digits(text: &mut [u8; 96], at: usize, n: u32, width: u8) -> usize {
+    let width = usize::from(width);
+    // All nine, of which the last `width` are taken.
+    let mut nine = [0; 9];
+    nine[0] = b'0' + (n / 100_000_000) as u8;
+    nine[1..].copy_from_slice(&eight(n % 100_000_000));
+    text[at..at + width].copy_from_slice(&nine[9 - width.min(9)..]);
+    at + width
+}
+
+/// Eight digits, all at once: halves, quarters and single digits in the lanes of one register.
+#[inline]
+fn eight(n: u32) -> [u8; 8] {
+    let halves = u64::from(n / 10_000) | u64::from(n % 10_000) << 32;
+    // n * 10486 >> 20 is n / 100 below 10,000; n * 103 >> 10 is n / 10 below 100.
+    let hundreds = (halves * 10_486) >> 20 & 0x7f_0000_007f;
+    let quarters = hundreds | (halves - hundreds * 100) << 16;
+    let tens = (quarters * 103) >> 10 & 0x000f_000f_000f_000f;
+    let ones = tens | (quarters - tens * 10) << 8;
+    (ones | 0x3030_3030_3030_3030).to_le_bytes()
 }
 
 /// The number of a packed decimal's bytes, for tests that build them.
