@@ -90,6 +90,7 @@ impl Decoder {
     }
 
     /// The event without its checksum, which is verified.
+    #[inline]
     pub(super) fn checked<'a>(&self, header: &Header, event: &'a [u8]) -> Result<&'a [u8], Problem> {
         let least = (HEADER_BYTES + self.checksum().bytes()) as u32;
         if header.event_type == EventType::FORMAT_DESCRIPTION {
@@ -233,7 +234,7 @@ impl Decoder {
 
     /// The table that `table_id` stands for, if a TABLE_MAP told.
     pub fn table(&self, table_id: u64) -> Option<&TableMap> {
-        self.tables.by_id.get(&table_id).map(|t| &t.map)
+        self.tables.find(table_id).map(|t| &t.map)
     }
 
     /// Tells what the DDL knows of the table's columns; best after each [`Event::TableMap`] whose
@@ -243,7 +244,7 @@ impl Decoder {
     /// Moves the generation on.
     pub fn describe(&mut self, table_id: u64, hints: &[ColumnHint]) -> Result<bool, Problem> {
         let generation = self.tables.next_generation();
-        let Some(table) = self.tables.by_id.get_mut(&table_id) else { return Ok(false) };
+        let Some(table) = self.tables.find_mut(table_id) else { return Ok(false) };
         let described = table.map.describe(hints)?;
         if described {
             table.map.generation = generation;
@@ -270,7 +271,11 @@ struct Known {
 /// then a compare of its bytes is all that is done.
 #[derive(Debug, Default)]
 struct Tables {
-    by_id: HashMap<u64, Known, BuildHasherDefault<IdHasher>>,
+    list: Vec<Known>,
+    /// Place in `list` by table id.
+    by_id: HashMap<u64, usize, BuildHasherDefault<IdHasher>>,
+    /// Place of the one announced last: rows mostly ask for it.
+    last: usize,
     bytes: usize,
     statement: u64,
     over: bool,
@@ -294,36 +299,71 @@ impl Tables {
     }
 
     fn clear(&mut self) {
+        self.list.clear();
         self.by_id.clear();
         self.bytes = 0;
     }
 
+    #[inline]
+    fn place(&self, id: u64) -> Option<usize> {
+        match self.list.get(self.last) {
+            Some(known) if known.map.table_id == id => Some(self.last),
+            _ => self.by_id.get(&id).copied(),
+        }
+    }
+
+    #[inline]
+    fn find(&self, id: u64) -> Option<&Known> {
+        self.place(id).and_then(|i| self.list.get(i))
+    }
+
+    fn find_mut(&mut self, id: u64) -> Option<&mut Known> {
+        self.place(id).and_then(|i| self.list.get_mut(i))
+    }
+
+    #[inline]
     fn add(&mut self, body: &[u8], id_bytes: usize) -> Result<&TableMap, Problem> {
         let id = super::bytes::le(body.get(..id_bytes).ok_or(Malformed::Ends("the table id"))?);
         let statement = self.statement;
-        let known = self.by_id.get_mut(&id).is_some_and(|known| {
-            let same = *known.map.raw == *body;
-            if same {
+        let place = match self.place(id) {
+            Some(i) if self.list.get(i).is_some_and(|known| *known.map.raw == *body) => i,
+            other => self.learn(body, id_bytes, other)?,
+        };
+        self.last = place;
+        match self.list.get_mut(place) {
+            Some(known) => {
                 known.statement = statement;
+                Ok(&known.map)
             }
-            same
-        });
-        if !known {
-            let map = TableMap::parse(body, id_bytes, self.next_generation())?;
-            self.bytes += map.memory();
-            if self.bytes > MAX_TABLES_BYTES {
-                self.by_id.retain(|_, known| known.statement == statement);
-                self.bytes =
-                    self.by_id.values().map(|known| known.map.memory()).sum::<usize>() + map.memory();
-            }
-            self.by_id.insert(id, Known { map, statement });
+            None => Err(Problem::NoTableMap { table_id: id }),
         }
-        self.live(id)
+    }
+
+    /// A shape that is new, or another than the one at `place`.
+    #[inline(never)]
+    fn learn(&mut self, body: &[u8], id_bytes: usize, place: Option<usize>) -> Result<usize, Problem> {
+        let map = TableMap::parse(body, id_bytes, self.next_generation())?;
+        let (id, memory) = (map.table_id, map.memory());
+        let statement = self.statement;
+        if let Some(known) = place.and_then(|i| self.list.get_mut(i)) {
+            self.bytes = (self.bytes + memory).saturating_sub(known.map.memory());
+            *known = Known { map, statement };
+            return Ok(place.unwrap_or(0));
+        }
+        if self.bytes + memory > MAX_TABLES_BYTES {
+            self.list.retain(|known| known.statement == statement);
+            self.by_id = self.list.iter().enumerate().map(|(i, known)| (known.map.table_id, i)).collect();
+            self.bytes = self.list.iter().map(|known| known.map.memory()).sum();
+        }
+        self.bytes += memory;
+        self.list.push(Known { map, statement });
+        self.by_id.insert(id, self.list.len() - 1);
+        Ok(self.list.len() - 1)
     }
 
     #[inline]
     fn live(&self, table_id: u64) -> Result<&TableMap, Problem> {
-        match self.by_id.get(&table_id) {
+        match self.find(table_id) {
             Some(known) if known.statement == self.statement => Ok(&known.map),
             _ => Err(Problem::NoTableMap { table_id }),
         }

@@ -76,14 +76,15 @@ impl<'a> RowsHead<'a> {
     pub(super) fn take(body: &mut &'a [u8], event: EventType, id_bytes: usize) -> Result<Self, Malformed> {
         let expected = "an event of rows";
         let (kind, v2, _) =
-            RowsKind::of(event).ok_or(Malformed::Invalid { expected, found: u64::from(event.0) })?;
+            RowsKind::of(event).ok_or_else(|| Malformed::Invalid { expected, found: u64::from(event.0) })?;
         let mut b = Bytes(body);
         let table_id = le(b.take(id_bytes, "the table id")?);
         let flags = b.u16("the flags")?;
         let extra = if v2 {
             let len = b.u16("the extra data's length")?;
             let expected = "at least 2 bytes of extra data";
-            let len = len.checked_sub(2).ok_or(Malformed::Invalid { expected, found: u64::from(len) })?;
+            let len =
+                len.checked_sub(2).ok_or_else(|| Malformed::Invalid { expected, found: u64::from(len) })?;
             b.take(usize::from(len), "the extra data")?
         } else {
             &[]

@@ -80,7 +80,7 @@ impl TableMap {
         let keyed = self.columns.iter().any(|c| c.key.is_some());
         for (column, hint) in self.columns.iter_mut().zip(hints) {
             column.name = column.name.take().or_else(|| hint.name.clone());
-            column.unsigned = column.unsigned.or(hint.unsigned.filter(|_| column.ty.is_numeric()));
+            column.unsigned = column.unsigned.or_else(|| hint.unsigned.filter(|_| column.ty.is_numeric()));
             column.charset = column.charset.or(hint.charset);
             if column.labels.is_empty() && column.ty.is_enum_or_set() {
                 column.labels = hint.labels.clone();

@@ -46,6 +46,15 @@ pub enum ToEventError {
 /// Collation id of `binary`.
 const BINARY: u16 = 63;
 
+/// What a record says beside the images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowStamp {
+    /// Place of the row in its transaction, from 0.
+    pub ordinal: u64,
+    /// Hybrid logical clock, as in [`RowHead::hlc`].
+    pub hlc: u64,
+}
+
 /// Converts the rows of one table shape.
 #[derive(Debug)]
 pub struct ToEvent {
@@ -92,8 +101,7 @@ impl ToEvent {
         out: &mut Vec<u8>,
         rows: &Rows<'_>,
         row: &Row<'_, '_>,
-        ordinal: u64,
-        hlc: u64,
+        stamp: RowStamp,
         to_utf8: ToUtf8<'_>,
         schema: &mut dyn FnMut(&Arc<Table>) -> Option<u16>,
     ) -> Result<(), ToEventError> {
@@ -134,7 +142,7 @@ impl ToEvent {
             _ => Op::Update,
         };
         let schema = schema(&table).ok_or(RowError::NoTable(u16::MAX))?;
-        let head = RowHead { op, schema, ordinal, hlc };
+        let head = RowHead { op, schema, ordinal: stamp.ordinal, hlc: stamp.hlc };
         RowWriter::write(out, head, &table, before, after)?;
         Ok(())
     }

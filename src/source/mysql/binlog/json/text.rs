@@ -165,7 +165,7 @@ fn opaque(out: &mut Vec<u8>, ty: u8, data: &[u8]) -> Result<(), Malformed> {
 fn date_in(packed: i64) -> u64 {
     let date = packed as u64 >> 41;
     let months = date >> 5;
-    months / 13 << 9 | months % 13 << 5 | date & 31
+    ((months / 13) << 9) | ((months % 13) << 5) | (date & 31)
 }
 
 /// `hour << 12 | minute << 6 | second`, then 24 bits of microseconds; negative as a whole.

@@ -11,8 +11,8 @@ use super::text::{self, Writer};
 
 enum Tree<'a> {
     Folded(Node<'a>),
-    Array(Vec<Tree<'a>>),
-    Object(Vec<(Cow<'a, [u8]>, Tree<'a>)>),
+    Array(Vec<Self>),
+    Object(Vec<(Cow<'a, [u8]>, Self)>),
 }
 
 /// Appends the text of `before` with `diffs` applied in order.

@@ -343,3 +343,24 @@ fn a_checksum_is_verified_over_the_whole_event() {
         assert!(matches!(checksum::verify(&event), Err(Problem::Checksum { .. })));
     }
 }
+
+#[test]
+fn shapes_beyond_the_bound_are_forgotten_and_learned_again() {
+    let mut decoder = decoder();
+    // 65,535 columns each: a few of them are above the bound.
+    let table = |id: u8| {
+        let mut body = vec![id, 0, 0, 0, 0, 0, 1, 0, 1, b'd', 0, 1, b't', 0, 252, 255, 255];
+        body.extend(vec![3; 65_535]);
+        body.push(0);
+        body.extend(vec![0; 8192]);
+        event(EventType::TABLE_MAP, &body)
+    };
+    for id in 0..12 {
+        decoder.decode(&table(id)).unwrap();
+        let end = event(EventType::WRITE_ROWS_V1, &[255, 255, 255, 0, 0, 0, 1, 0, 0]);
+        decoder.decode(&end).unwrap();
+    }
+    assert!(decoder.table(0).is_none() && decoder.table(11).is_some());
+    decoder.decode(&table(0)).unwrap();
+    assert_eq!(decoder.table(0).unwrap().columns.len(), 65_535);
+}

@@ -1,6 +1,6 @@
 //! Rows of the recordings as dts' own row records.
 
-use super::super::to_event::{ToEvent, utf8_only};
+use super::super::to_event::{RowStamp, ToEvent, utf8_only};
 use super::*;
 use crate::event::{self, BatchBuilder, RowView, Type};
 
@@ -23,7 +23,15 @@ fn convert(name: &str, mut look: impl FnMut(&RowView<'_>)) -> usize {
                 tables.push(table.clone());
                 batch.table(table)
             };
-            to.write(&mut out, &rows, &row, count as u64, 0, &mut utf8_only, &mut schema).unwrap();
+            to.write(
+                &mut out,
+                &rows,
+                &row,
+                RowStamp { ordinal: count as u64, hlc: 0 },
+                &mut utf8_only,
+                &mut schema,
+            )
+            .unwrap();
             let mut rest = &out[..];
             let view = RowView::take(&mut rest, &tables).unwrap();
             assert!(rest.is_empty());

@@ -199,7 +199,7 @@ fn eight(n: u32) -> [u8; 8] {
 pub(in super::super) fn pack(text: &str, precision: u8, scale: u8) -> Vec<u8> {
     let negative = text.starts_with('-');
     let (whole, fraction) =
-        text.trim_start_matches('-').split_once('.').unwrap_or((text.trim_start_matches('-'), ""));
+        text.trim_start_matches('-').split_once('.').unwrap_or_else(|| (text.trim_start_matches('-'), ""));
     let whole = format!("{:0>1$}", whole, usize::from(precision - scale));
     let whole = &whole[whole.len() - usize::from(precision - scale)..];
     let fraction = format!("{:0<1$}", fraction, usize::from(scale));

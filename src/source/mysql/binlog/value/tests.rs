@@ -57,10 +57,7 @@ fn times_of_the_three_ages() {
 #[test]
 fn dates_and_times_of_the_three_ages() {
     let raw = [0x99, 0xb2, 0xbb, 0x7e, 0xfb, 0x0f, 0x42, 0x3f];
-    assert_eq!(
-        datetime_text(one(Read::DateTime, 6, 8, &raw), 6),
-        "2024-02-29 23:59:59.999999".replace("02-29", "02-29")
-    );
+    assert_eq!(datetime_text(one(Read::DateTime, 6, 8, &raw), 6), "2024-02-29 23:59:59.999999");
     assert_eq!(datetime_text(one(Read::DateTime, 0, 5, &[0x80, 0, 0, 0, 0]), 0), "0000-00-00 00:00:00");
     let old = 20_240_229_235_959u64.to_le_bytes();
     assert_eq!(datetime_text(one(Read::OldDateTime, 0, 0, &old), 0), "2024-02-29 23:59:59");
