@@ -7,7 +7,7 @@ use super::checksum::{self, Checksum};
 use super::column::ColumnHint;
 use super::error::{Malformed, Problem};
 use super::event::{self, Event, Heartbeat, IntVar, Rotate, UserVar};
-use super::format::FormatDescription;
+use super::format::{Flavour, FormatDescription};
 use super::gtid::MySqlGtidSet;
 use super::header::{EventType, HEADER_BYTES, Header, flags};
 use super::inflate;
@@ -121,6 +121,7 @@ impl Decoder {
         if header.event_type == T::FORMAT_DESCRIPTION {
             let format = FormatDescription::parse(event)?;
             self.tables.clear();
+            self.tables.mariadb = format.flavour() == Flavour::MariaDb;
             return Ok(Event::FormatDescription(self.format.insert(format)));
         }
         let Some(format) = &self.format else {
@@ -280,6 +281,8 @@ struct Tables {
     statement: u64,
     over: bool,
     generation: u64,
+    /// Whether MariaDB wrote the log.
+    mariadb: bool,
 }
 
 impl Tables {
@@ -342,7 +345,7 @@ impl Tables {
     /// A shape that is new, or another than the one at `place`.
     #[inline(never)]
     fn learn(&mut self, body: &[u8], id_bytes: usize, place: Option<usize>) -> Result<usize, Problem> {
-        let map = TableMap::parse(body, id_bytes, self.next_generation())?;
+        let map = TableMap::parse(body, id_bytes, self.next_generation(), self.mariadb)?;
         let (id, memory) = (map.table_id, map.memory());
         let statement = self.statement;
         if let Some(known) = place.and_then(|i| self.list.get_mut(i)) {

@@ -22,7 +22,13 @@ const COLUMN_VISIBILITY: u8 = 12;
 const VECTOR_DIMENSIONALITY: u8 = 13;
 
 /// Reads all of `b` into `columns`. Fields of later servers are passed over.
-pub(super) fn read(mut b: Bytes<'_>, columns: &mut [Column]) -> Result<(), Malformed> {
+///
+/// MariaDB counts geometry among the character columns (`sql/log_event_server.cc`, `is_character_type`: it is stored as a BLOB).
+pub(super) fn read(mut b: Bytes<'_>, columns: &mut [Column], mariadb: bool) -> Result<(), Malformed> {
+    let is_character: fn(ColumnType) -> bool = match mariadb {
+        true => |ty| ty.is_character() || ty == ColumnType::GEOMETRY,
+        false => ColumnType::is_character,
+    };
     while !b.is_empty() {
         let field = b.u8("a metadata field")?;
         let len = b.packed_len("a metadata field's length")?;
@@ -34,8 +40,8 @@ pub(super) fn read(mut b: Bytes<'_>, columns: &mut [Column]) -> Result<(), Malfo
                     column.unsigned = Some(bit);
                 }
             }
-            DEFAULT_CHARSET => default_charset(&mut v, columns, ColumnType::is_character)?,
-            COLUMN_CHARSET => column_charset(&mut v, columns, ColumnType::is_character)?,
+            DEFAULT_CHARSET => default_charset(&mut v, columns, is_character)?,
+            COLUMN_CHARSET => column_charset(&mut v, columns, is_character)?,
             ENUM_AND_SET_DEFAULT_CHARSET => default_charset(&mut v, columns, ColumnType::is_enum_or_set)?,
             ENUM_AND_SET_COLUMN_CHARSET => column_charset(&mut v, columns, ColumnType::is_enum_or_set)?,
             COLUMN_NAME => {

@@ -37,7 +37,12 @@ pub struct TableMap {
 
 impl TableMap {
     /// `body` is what stands behind the header, without the checksum.
-    pub(super) fn parse(body: &[u8], id_bytes: usize, generation: u64) -> Result<Self, Problem> {
+    pub(super) fn parse(
+        body: &[u8],
+        id_bytes: usize,
+        generation: u64,
+        mariadb: bool,
+    ) -> Result<Self, Problem> {
         let mut b = Bytes(body);
         let table_id = super::bytes::le(b.take(id_bytes, "the table id")?);
         let flags = b.u16("the flags")?;
@@ -65,7 +70,7 @@ impl TableMap {
             columns.push(column(ColumnType(ty), &mut meta, nullable)?);
         }
         meta.end()?;
-        super::metadata::read(b, &mut columns)?;
+        super::metadata::read(b, &mut columns, mariadb)?;
         let plan = Plan::new(&columns, || format!("{db}.{table}").into())?;
         let columns = columns.into();
         Ok(Self { table_id, generation, flags, db, table, columns, plan, raw: body.into() })
