@@ -1,7 +1,7 @@
 //! Real MySQL and MariaDB.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::script;
@@ -32,11 +32,6 @@ impl Mysql {
         let status = command.status().unwrap();
         assert!(status.success(), "{flavour}: {}", std::fs::read_to_string(&log).unwrap_or_default());
         Self { flavour, dir: path }
-    }
-
-    /// The server's own folder of data.
-    pub(super) fn data(&self) -> &Path {
-        &self.dir
     }
 
     /// Runs statements; the lines of what they show, fields separated by tabs.

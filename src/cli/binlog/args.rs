@@ -91,10 +91,11 @@ pub(super) enum Gtids {
 
 impl Gtids {
     fn parse(text: &str) -> Result<Self, Failure> {
-        if text.contains(':') && text.len() > 36 || !text.contains('-') {
-            if let Ok(set) = text.parse() {
-                return Ok(Self::MySql(set));
-            }
+        if text.contains(':')
+            && text.len() > 36
+            && let Ok(set) = text.parse()
+        {
+            return Ok(Self::MySql(set));
         }
         let ranges = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| {
             let (first, last) =

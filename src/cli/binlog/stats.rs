@@ -215,11 +215,12 @@ impl Consumer for Stats {
                 let range = self.mariadb.entry((gtid.domain, gtid.server)).or_insert(range);
                 *range = (range.0.min(gtid.number), range.1.max(gtid.number), range.2 + 1);
             }
-            Event::Query(_) if self.current.is_none() => {
-                // Without GTIDs a transaction begins with a statement.
-                if seen.statement.is_some_and(|statement| statement.kind != Kind::Dml) {
-                    self.begin(item.start, String::new());
-                }
+            // Without GTIDs a transaction begins with a statement.
+            Event::Query(_)
+                if self.current.is_none()
+                    && seen.statement.is_some_and(|statement| statement.kind != Kind::Dml) =>
+            {
+                self.begin(item.start, String::new());
             }
             Event::Rows(rows) => {
                 let count = rows.count()?;

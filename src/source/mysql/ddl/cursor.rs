@@ -106,7 +106,7 @@ impl<'w> Cursor<'w> {
     }
 
     /// What stands in the parentheses that begin here. `None` if none begin or they do not end.
-    pub(super) fn parens(&mut self) -> Option<Cursor<'w>> {
+    pub(super) fn parens(&mut self) -> Option<Self> {
         if !self.sees_sign('(') {
             return None;
         }
@@ -120,7 +120,7 @@ impl<'w> Cursor<'w> {
             if depth == 0 {
                 let inside = self.words.get(1..i)?;
                 self.words = self.words.get(i + 1..)?;
-                return Some(Cursor { words: inside });
+                return Some(Self { words: inside });
             }
         }
         None
@@ -134,7 +134,7 @@ impl<'w> Cursor<'w> {
     }
 
     /// What comes before the next comma outside of parentheses, or the rest; steps over the comma.
-    pub(super) fn item(&mut self) -> Option<Cursor<'w>> {
+    pub(super) fn item(&mut self) -> Option<Self> {
         if self.is_empty() {
             return None;
         }
@@ -143,10 +143,10 @@ impl<'w> Cursor<'w> {
             if self.sees_sign(',') {
                 let length = start.len() - self.words.len();
                 self.next();
-                return Some(Cursor { words: start.get(..length)? });
+                return Some(Self { words: start.get(..length)? });
             }
             self.skip();
         }
-        Some(Cursor { words: start })
+        Some(Self { words: start })
     }
 }

@@ -17,11 +17,9 @@ pub fn kind(sql: &str) -> Kind {
     let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
     let (word, rest) = rest.split_at(end);
     let is = |words: &[&str]| words.iter().any(|w| word.eq_ignore_ascii_case(w));
-    if is(&["BEGIN", "COMMIT", "SAVEPOINT", "XA", "RELEASE"]) {
-        Kind::Transaction
-    } else if is(&["ROLLBACK"]) {
-        Kind::Transaction
-    } else if is(&["START"]) && starts_with_word(skip_blank(rest), "TRANSACTION") {
+    let transaction = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "XA", "RELEASE"];
+    let starts = is(&["START"]) && starts_with_word(skip_blank(rest), "TRANSACTION");
+    if is(&transaction) || starts {
         Kind::Transaction
     } else if is(&[
         "INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "CALL", "DO", "WITH", "SELECT", "SET", "USE",
