@@ -96,7 +96,7 @@ features! {
     "source-sqlite" "source-http" "source-file" "source-mqtt" "source-stdin" "source-exec" "source-devices"
     "sink-centre" "sink-sqlite" "sink-file" "sink-stdout" "sink-null" "sink-http" "sink-mqtt"
     "spool" "mqtt" "tls" "quic" "http1" "http-port" "zstd"
-    "cmd-edge" "cmd-ingest"
+    "mysql-binlog" "cmd-edge" "cmd-ingest" "cmd-binlog"
 }
 
 /// Whether schemas are kept: only `dts schema` shows them, and an agent is smaller without.

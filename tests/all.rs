@@ -4,7 +4,8 @@
 //! | folder | what it shows |
 //! |---|---|
 //! | `behaviour` | what the agent promises; what bad input gets |
-//! | `servers` | mosquitto, paho-mqtt and aioquic as broker, as clients, as the other side of QUIC |
+//! | `binlog` | `dts binlog` on recordings of real servers, and on damage |
+//! | `servers` | mosquitto, MySQL, MariaDB, paho-mqtt and aioquic as broker, as clients, as the other side of QUIC |
 //! | `crash` | kill -9 at random moments under load; power cuts, failing disks, wrong clocks |
 //! | `hostile` | slow, greedy, lying peers beside a device that behaves well |
 //! | `compat` | what earlier releases wrote is read |
@@ -20,6 +21,7 @@
 )]
 
 mod behaviour;
+mod binlog;
 mod compat;
 mod crash;
 mod harness;

@@ -136,10 +136,14 @@ fn zsh_arguments(command: &Command, indent: &str) -> String {
     let mut out = "_arguments".to_owned();
     for flag in command.flags {
         let (help, value) = (zsh_text(flag.help), zsh_value(flag.value));
-        out.push_str(&format!(" \\\n{indent}    '--{}[{help}]{value}'", flag.name));
+        let star = if flag.repeated { "*" } else { "" };
+        out.push_str(&format!(" \\\n{indent}    '{star}--{}[{help}]{value}'", flag.name));
     }
     if let Some(operand) = &command.operand {
-        out.push_str(&format!(" \\\n{indent}    '{}'", zsh_value(operand.value).replacen(':', "1:", 1)));
+        out.push_str(&format!(
+            " \\\n{indent}    '{}'",
+            zsh_value(operand.value).replacen(':', if operand.repeated { "*:" } else { "1:" }, 1)
+        ));
     }
     out.push_str(&format!(" \\\n{indent}    '--help[More about this command]'"));
     out

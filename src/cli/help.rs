@@ -83,7 +83,10 @@ pub fn version() -> &'static str {
 pub fn usage(command: &Command) -> String {
     let mut out = format!("dts {}", command.name);
     for item in command.flags.iter().chain(&command.operand) {
-        let text = flag(command, item);
+        let mut text = flag(command, item);
+        if item.repeated {
+            text.push('…');
+        }
         out.push_str(&if item.required { format!(" {text}") } else { format!(" [{text}]") });
     }
     out
@@ -94,7 +97,10 @@ pub fn flag(command: &Command, flag: &Flag) -> String {
     let operand = command.operand.as_ref().is_some_and(|operand| operand.name == flag.name);
     match flag.value {
         _ if operand => flag.value.label().to_owned(),
-        Value::Switch => format!("--{}", flag.name),
+        Value::Switch => match flag.short {
+            Some(short) => format!("-{short}, --{}", flag.name),
+            None => format!("--{}", flag.name),
+        },
         value => format!("--{} {}", flag.name, value.label()),
     }
 }

@@ -5,6 +5,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+#[cfg(feature = "cmd-binlog")]
+pub mod binlog;
 pub mod check;
 #[cfg(feature = "cmd-ingest")]
 pub mod completions;
@@ -58,6 +60,7 @@ commands! {
     tap "cmd-ingest";
     spool "cmd-edge" "spool";
     sqlite "cmd-edge" "source-sqlite";
+    binlog "cmd-binlog";
     demo "cmd-ingest";
     completions "cmd-ingest";
     man "cmd-ingest";

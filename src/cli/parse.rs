@@ -77,6 +77,22 @@ impl Parsed {
         }
     }
 
+    /// Every path given with `name`, in order.
+    pub fn paths(&self, name: &str) -> Vec<PathBuf> {
+        let given = self.values.iter().filter(|(given, _)| *given == name);
+        given
+            .filter_map(|(_, value)| if let Given::Path(path) = value { Some(path.into()) } else { None })
+            .collect()
+    }
+
+    /// Every text given with `name`, in order.
+    pub fn texts(&self, name: &str) -> Vec<&str> {
+        let given = self.values.iter().filter(|(given, _)| *given == name);
+        given
+            .filter_map(|(_, value)| if let Given::Text(text) = value { Some(text.as_str()) } else { None })
+            .collect()
+    }
+
     fn get(&self, name: &str) -> Option<&Given> {
         debug_assert!(
             self.command.flags.iter().chain(&self.command.operand).any(|flag| flag.name == name),
@@ -89,6 +105,7 @@ impl Parsed {
 /// One argument, freed from the parser so that it can be asked for the value.
 enum Word {
     Flag(String),
+    Short(char),
     Value(OsString),
 }
 
@@ -97,7 +114,7 @@ fn next(parser: &mut Parser) -> Result<Option<Word>, Failure> {
         Some(Arg::Long(name)) => Some(Word::Flag(name.to_owned())),
         Some(Arg::Short('h')) => Some(Word::Flag("help".to_owned())),
         Some(Arg::Short('V')) => Some(Word::Flag("version".to_owned())),
-        Some(Arg::Short(c)) => return Err(Failure::usage(format!("unknown flag `-{c}`; see `dts --help`"))),
+        Some(Arg::Short(c)) => Some(Word::Short(c)),
         Some(Arg::Value(value)) => Some(Word::Value(value)),
         None => None,
     })
@@ -113,6 +130,7 @@ pub fn parse(rows: &'static [Row], args: impl IntoIterator<Item = OsString>) -> 
         }
         Some(Word::Flag(name)) if name == "help" => Ok(Request::Help(Topic::All)),
         Some(Word::Flag(name)) if name == "version" => Ok(Request::Version),
+        Some(Word::Short(c)) => Err(unknown(c)),
         // `dts --config FILE` is `dts run --config FILE`.
         Some(Word::Flag(name)) => match find(rows, "run")?.commands {
             Some([run, ..]) => command(run, parser, Some(name)),
@@ -211,6 +229,9 @@ fn command(command: &'static Command, mut parser: Parser, first: Option<String>)
             None => break,
             Some(Word::Flag(name)) if name == "help" => return Ok(Request::Help(Topic::Command(command))),
             Some(Word::Flag(name)) => flag(command, &name)?,
+            Some(Word::Short(c)) => {
+                command.flags.iter().find(|flag| flag.short == Some(c)).ok_or_else(|| unknown(c))?
+            }
             Some(Word::Value(value)) => {
                 let Some(operand) = &command.operand else {
                     let value = value.to_string_lossy();
@@ -239,6 +260,10 @@ fn command(command: &'static Command, mut parser: Parser, first: Option<String>)
     Ok(Request::Command(parsed))
 }
 
+fn unknown(short: char) -> Failure {
+    Failure::usage(format!("unknown flag `-{short}`; see `dts --help`"))
+}
+
 fn flag(command: &'static Command, name: &str) -> Result<&'static Flag, Failure> {
     command.flags.iter().find(|flag| flag.name == name).ok_or_else(|| {
         let names = command.flags.iter().map(|flag| flag.name).chain(["help"]);
@@ -254,7 +279,7 @@ fn flag(command: &'static Command, name: &str) -> Result<&'static Flag, Failure>
 fn keep(parsed: &mut Parsed, flag: &'static Flag, value: Option<OsString>) -> Result<(), Failure> {
     let command = parsed.command;
     let what = super::help::flag(command, flag);
-    if parsed.is_set(flag.name) {
+    if parsed.is_set(flag.name) && !flag.repeated {
         return Err(usage(command, format!("`{what}` is given twice")));
     }
     let given = match (flag.value, value) {

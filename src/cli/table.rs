@@ -35,6 +35,10 @@ pub struct Flag {
     pub help: &'static str,
     /// Whether the command is wrong without it.
     pub required: bool,
+    /// Whether it may be given more than once.
+    pub repeated: bool,
+    /// Its short form, if it has one.
+    pub short: Option<char>,
 }
 
 /// The value of a flag. The text is what help calls it.
@@ -54,7 +58,7 @@ pub enum Value {
 
 impl Flag {
     const fn new(name: &'static str, value: Value, help: &'static str) -> Self {
-        Self { name, value, help, required: false }
+        Self { name, value, help, required: false, repeated: false, short: None }
     }
 
     /// A flag that stands alone.
@@ -91,6 +95,18 @@ impl Flag {
     #[must_use]
     pub const fn required(self) -> Self {
         Self { required: true, ..self }
+    }
+
+    /// That may be given more than once.
+    #[must_use]
+    pub const fn repeated(self) -> Self {
+        Self { repeated: true, ..self }
+    }
+
+    /// With a short form.
+    #[must_use]
+    pub const fn short(self, short: char) -> Self {
+        Self { short: Some(short), ..self }
     }
 }
 

@@ -485,6 +485,16 @@ fn integer(out: &mut Vec<u8>, quoted: bool, digits: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
+/// Appends the shortest digits that read back to the same f32.
+pub fn float(out: &mut Vec<u8>, n: f32) {
+    real(out, f64::from(n), |out| serde_json::to_writer(out, &n), true);
+}
+
+/// Appends the shortest digits that read back to the same f64.
+pub fn double(out: &mut Vec<u8>, n: f64) {
+    real(out, n, |out| serde_json::to_writer(out, &n), true);
+}
+
 /// The shortest digits that read back to the same number. `bare`: a whole number has no `.0`.
 fn real(out: &mut Vec<u8>, n: f64, digits: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>, bare: bool) {
     if !n.is_finite() {
@@ -504,7 +514,8 @@ fn real(out: &mut Vec<u8>, n: f64, digits: impl FnOnce(&mut Vec<u8>) -> serde_js
     if let Some(at) = out.iter().skip(start).position(|&b| b == b'+') {
         out.remove(start + at);
     }
-    if bare && out.ends_with(b".0") {
+    // A parser that takes `-0` for an integer would lose the sign.
+    if bare && out.ends_with(b".0") && !(n == 0.0 && n.is_sign_negative()) {
         out.truncate(out.len() - 2);
     }
 }
@@ -527,8 +538,8 @@ fn set(out: &mut Vec<u8>, bits: u64, labels: &[Box<str>]) -> bool {
     true
 }
 
-/// SRID (little-endian) and WKB, as MySQL stores it.
-fn geometry(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+/// Appends SRID (little-endian) and WKB, as MySQL stores them. `false`, with the bytes appended, if there is no SRID.
+pub fn geometry(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     let Some((srid, wkb)) = bytes.split_first_chunk::<4>() else {
         base64_object(out, bytes);
         return false;
@@ -541,7 +552,8 @@ fn geometry(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     true
 }
 
-fn vector(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+/// Appends a vector of f32, little-endian. `false`, with the bytes appended, if they are no whole numbers of it.
+pub fn vector(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     let (elements, rest) = bytes.as_chunks::<4>();
     let mut numbers = elements.iter().map(|e| f32::from_le_bytes(*e));
     if !rest.is_empty() || !numbers.clone().all(f32::is_finite) {
@@ -562,13 +574,15 @@ fn vector(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     true
 }
 
-fn base64_string(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends bytes as a base64 string.
+pub fn base64_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     base64::encode(bytes, out);
     out.push(b'"');
 }
 
-fn base64_object(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends bytes that should have been something else: `{"base64": …}`.
+pub fn base64_object(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"{\"base64\":");
     base64_string(out, bytes);
     out.push(b'}');
@@ -607,7 +621,8 @@ static ESCAPED: [bool; 256] = {
     table
 };
 
-fn escape(out: &mut Vec<u8>, s: &str) {
+/// Appends `s` as the inside of a JSON string.
+pub fn escape(out: &mut Vec<u8>, s: &str) {
     let mut rest = s.as_bytes();
     while let Some(at) = rest.iter().position(|&b| ESCAPED[usize::from(b)]) {
         let (clean, tail) = rest.split_at(at);

@@ -232,7 +232,7 @@ fn every_type_as_the_format_page_says() {
         (column(Type::F64), Value::F64(0.1), "0.1"),
         (column(Type::F64), Value::F64(1e300), "1e300"),
         (column(Type::F64), Value::F64(3.0), "3"),
-        (column(Type::F64), Value::F64(-0.0), "-0"),
+        (column(Type::F64), Value::F64(-0.0), "-0.0"),
         (column(Type::F32), Value::F32(0.1), "0.1"),
         (column(Type::F64), Value::F64(f64::NAN), r#"{"special":"NaN"}"#),
         (column(Type::F64), Value::F64(f64::NEG_INFINITY), r#"{"special":"-Infinity"}"#),

@@ -26,6 +26,8 @@ pub mod http;
 mod lines;
 #[cfg(feature = "source-mqtt")]
 pub mod mqtt;
+#[cfg(feature = "mysql-binlog")]
+pub mod mysql;
 #[cfg(feature = "source-sqlite")]
 pub mod sqlite;
 #[cfg(feature = "source-stdin")]

@@ -1,10 +1,14 @@
-//! Other people's software at either end: mosquitto, paho-mqtt, aioquic, and mochi-mqtt on quic-go where there is a Go. `make servers` installs it, privately.
+//! Other people's software at either end: mosquitto, paho-mqtt, aioquic, MySQL, MariaDB, and mochi-mqtt on quic-go
+//! where there is a Go. `make servers` installs it, privately.
 //! Where it is missing these tests say so and pass, unless `DTS_REQUIRE_SERVERS=1` makes that a failure.
 
 mod broker;
+mod charset;
 mod clients;
 mod mosquitto;
+mod mysql;
 mod quic;
+mod random_rows;
 mod upstream;
 
 use std::io::Write;
