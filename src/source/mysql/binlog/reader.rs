@@ -535,7 +535,7 @@ impl Reader {
         self.inner_lent = 0;
         self.inner.clear();
         let at_once = announced.unwrap_or(0).min(INNER_AT_ONCE as u64) as usize;
-        self.inner.expect(at_once.max(INNER_WINDOW.min(self.options.large_event_bytes)));
+        self.inner.widen(at_once.max(INNER_WINDOW.min(self.options.large_event_bytes)));
         match codec {
             Codec::Zstd => match &mut self.zstd {
                 Some(zstd) => zstd.reset()?,

@@ -45,7 +45,7 @@ impl Window {
     }
 
     /// At least `bytes` of room for bytes that are sure to come; no more than a bound of the caller.
-    pub(super) fn expect(&mut self, bytes: usize) {
+    pub(super) fn widen(&mut self, bytes: usize) {
         if self.buf.len() < bytes {
             self.buf.resize(bytes, 0);
         }

@@ -15,7 +15,7 @@ pub const MAX_PRECISION: u8 = 65;
 pub const MAX_SCALE: u8 = 38;
 
 /// Bytes of a group of so many digits.
-const GROUP_BYTES: [u8; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
+pub(super) const GROUP_BYTES: [u8; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
 
 /// Bytes of a value; `None` if no server has such a column.
 #[inline]
@@ -192,30 +192,4 @@ fn eight(n: u32) -> [u8; 8] {
     let tens = (quarters * 103) >> 10 & 0x000f_000f_000f_000f;
     let ones = tens | (quarters - tens * 10) << 8;
     (ones | 0x3030_3030_3030_3030).to_le_bytes()
-}
-
-/// The number of a packed decimal's bytes, for tests that build them.
-#[cfg(test)]
-pub(in super::super) fn pack(text: &str, precision: u8, scale: u8) -> Vec<u8> {
-    let negative = text.starts_with('-');
-    let (whole, fraction) =
-        text.trim_start_matches('-').split_once('.').unwrap_or_else(|| (text.trim_start_matches('-'), ""));
-    let whole = format!("{:0>1$}", whole, usize::from(precision - scale));
-    let whole = &whole[whole.len() - usize::from(precision - scale)..];
-    let fraction = format!("{:0<1$}", fraction, usize::from(scale));
-    let mut out = Vec::new();
-    let mut group = |digits: &str| {
-        let len = usize::from(GROUP_BYTES[digits.len()]);
-        let n: u32 = if digits.is_empty() { 0 } else { digits.parse().unwrap() };
-        out.extend_from_slice(&n.to_be_bytes()[4 - len..]);
-    };
-    let (head, rest) = whole.split_at(whole.len() % 9);
-    group(head);
-    rest.as_bytes().chunks(9).for_each(|c| group(std::str::from_utf8(c).unwrap()));
-    fraction.as_bytes().chunks(9).for_each(|c| group(std::str::from_utf8(c).unwrap()));
-    out[0] ^= 0x80;
-    if negative {
-        out.iter_mut().for_each(|b| *b = !*b);
-    }
-    out
 }
