@@ -18,6 +18,7 @@ use super::read::Tables;
 use super::schema::{self, FILE};
 use super::space::Space;
 use super::stored::MAX_LANES;
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 
 /// Makes a new epoch whose number is at least the argument; durable before it returns.
@@ -236,7 +237,8 @@ impl Store {
                 losses.extend(lane.power_loss().map(|lost| (i, lost)));
             }
             let fresh = lane.meta.eras.is_empty();
-            if fresh || (lane.configured && lane.options.class == Class::Ram) {
+            let renews = lane.options.class == Class::Ram && !planted::on(Bug::ReuseSeqAfterCrash);
+            if fresh || (lane.configured && renews) {
                 let epoch = (self.epochs)(0).map_err(SpoolError::Epoch)?;
                 self.lanes[i].meta.begin_era(epoch);
             }

@@ -10,12 +10,14 @@ use std::time::Duration;
 use async_channel::Sender;
 
 use super::error::SpoolError;
+use super::handle::Released;
 use super::inspect::Peeked;
 use super::options::Class;
 use super::reconcile::{CentreView, Reconciled};
 use super::stats::Stats;
 use super::store::Store;
 use super::stored::{StoredBatch, StoredId};
+use crate::planted::{self, Bug};
 use crate::event::Batch;
 use crate::runtime::Mono;
 use crate::source::Refused;
@@ -41,7 +43,7 @@ pub(super) enum Command {
     Read(Arc<str>, Option<StoredId>, usize, Reply<Result<Vec<StoredBatch>, SpoolError>>),
     Ack(Arc<str>, Vec<StoredId>, Reply<Result<(), SpoolError>>),
     Release(Arc<str>, Reply<Result<(), SpoolError>>),
-    SetAside(StoredId, Box<str>, Reply<Result<(), SpoolError>>),
+    SetAside(StoredId, Box<str>, bool, Reply<Result<(), SpoolError>>),
     Reconcile(Arc<str>, CentreView, Reply<Result<Reconciled, SpoolError>>),
     Stats(Reply<Stats>),
     Peek(Option<Arc<str>>, usize, Reply<Result<Vec<Peeked>, SpoolError>>),
@@ -94,8 +96,8 @@ impl Worker {
             }
             Command::Ack(lane, ids, reply) => reply.send(self.store.ack(now, &lane, &ids)),
             Command::Release(lane, reply) => reply.send(self.store.release(&lane)),
-            Command::SetAside(id, reason, reply) => {
-                reply.send(self.store.set_aside(now, id, &reason));
+            Command::SetAside(id, reason, exact, reply) => {
+                reply.send(self.store.set_aside(now, id, &reason, exact));
                 self.tell();
             }
             Command::Reconcile(lane, view, reply) => {
@@ -119,6 +121,14 @@ impl Worker {
             }
         }
         ControlFlow::Continue(self)
+    }
+
+    pub(super) fn released(&self, lane: &str, ids: &[StoredId]) -> Vec<Released> {
+        self.store.released(lane, ids)
+    }
+
+    pub(super) fn stats(&mut self, now: Mono) -> Stats {
+        self.store.stats(now)
     }
 
     /// Does what is due.
@@ -161,6 +171,9 @@ impl Worker {
         // Behind one that waits for space there is nothing to hurry for.
         if self.stuck.contains(&lane) {
             return self.park(now, lane, batch, reply);
+        }
+        if planted::on(Bug::AckBeforeCommit) {
+            reply.0.try_send(Ok(())).ok();
         }
         self.waiting_bytes += batch.body.len();
         let urgent = linger.is_zero() || self.waiting_bytes >= GROUP_BYTES;

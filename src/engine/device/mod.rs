@@ -5,7 +5,7 @@
 
 pub(crate) mod buffer;
 mod drain;
-mod intake;
+pub(crate) mod intake;
 mod options;
 #[cfg(feature = "sink-centre")]
 mod ship;
@@ -115,7 +115,7 @@ async fn watch(
 }
 
 /// New epochs come from the identity file, on the spool's thread.
-fn epochs(identity: Arc<Mutex<Identity>>) -> crate::spool::Epochs {
+pub(crate) fn epochs(identity: Arc<Mutex<Identity>>) -> crate::spool::Epochs {
     let mut rng = runtime::rng();
     Box::new(move |at_least| {
         // A panic cannot leave it half-changed: it is written to disk first.

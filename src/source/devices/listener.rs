@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_io::Async;
 
+use crate::planted::{self, Bug};
 use crate::link::quic::{self, Net, QuicLimits};
 use crate::link::tls::{Reloading, reloading_server};
 use crate::link::{Class, LinkError, tcp};
@@ -26,9 +27,9 @@ use super::config::Config;
 use super::hub::{Hub, Options};
 use super::watermark;
 
-use checker::Checker;
+pub(crate) use checker::Checker;
 use connection::serve;
-use shared::Shared;
+pub(crate) use shared::Shared;
 
 /// What a stop waits for receipts, at most.
 const DRAIN: Duration = Duration::from_millis(700);
@@ -103,8 +104,6 @@ impl Listener {
     pub async fn run(self, outlet: Outlet, stop: Stop) -> Result<(), SourceError> {
         log::info!("source {}: listening on {self}", self.name);
         let config = &self.config;
-        let hub = Hub::new(options(config, &outlet), &outlet.marks, outlet.stamp.clone(), rng());
-        let admission = Admission::new(admission_limits(config), mono_now());
         let checker = if self.authority.is_empty() {
             None
         } else {
@@ -115,7 +114,7 @@ impl Listener {
         };
         // However this ends, the connections end with it.
         let (_alive, ended) = Stop::new();
-        let shared = Rc::new(Shared::new(hub, admission, checker, config.connect_timeout, ended));
+        let shared = share(config, &outlet, checker, ended);
         let feeder = spawn(shared.clone().feed(outlet));
         let tls = self.tls.map(Rc::new);
         let mut accepting = Vec::new();
@@ -154,6 +153,14 @@ impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// What all connections share; it is given up when `ended` is said.
+pub(crate) fn share(config: &Config, outlet: &Outlet, checker: Option<Checker>, ended: Stop) -> Rc<Shared> {
+    let marks = if planted::on(Bug::ForgetDedup) { &[] } else { &*outlet.marks };
+    let hub = Hub::new(options(config, outlet), marks, outlet.stamp.clone(), rng());
+    let admission = Admission::new(admission_limits(config), mono_now());
+    Rc::new(Shared::new(hub, admission, checker, config.connect_timeout, ended))
 }
 
 fn limits(config: &Config) -> QuicLimits {
@@ -290,7 +297,7 @@ fn refused(shared: &Shared, refusal: Refusal, address: SocketAddr) {
 }
 
 /// A connection from its handshake to its end, or to the listener's.
-async fn connect(
+pub(crate) async fn connect(
     shared: Rc<Shared>,
     address: SocketAddr,
     place: Place,

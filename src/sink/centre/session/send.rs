@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::answers::first_stamp;
 use super::{ALIAS, Action, Flight, Gate, Phase, STATUS, Session};
+use crate::planted::{self, Bug};
 use crate::event::batch::{MONOTONIC, split_body};
 use crate::frame::{self, FrameError, Header, HeaderV1};
 use crate::mqtt::{Publish, PublishError};
@@ -233,6 +234,9 @@ impl Session {
         count("dts_ship_sent_bytes_total", &label, bytes as u64);
         self.flight_bytes += waiting.batch.body.len();
         let Waiting { order, batch, whole, all_tables } = waiting;
+        if planted::on(Bug::DeleteBeforePuback) {
+            self.actions.push_back(Action::Ack { lane: index, ids: vec![batch.id] });
+        }
         let flight = Flight {
             lane: index,
             order,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::planted::{self, Bug};
 use crate::event::builtin::Loss;
 
 use super::{Frame, REMEMBERED, Waiter};
@@ -113,13 +114,16 @@ impl Epoch {
         ticket: u64,
         waiter: Waiter,
     ) -> Decision {
-        if frame.last < self.next {
+        if frame.last < self.next && !planted::on(Bug::ApplyTwice) {
             return self.past(frame);
         }
         let same = |f: &&mut Flight| f.first == frame.first && f.last == frame.last;
         if let Some(flight) = self.flights.iter_mut().find(same) {
             if flight.crc != frame.crc {
                 return Decision::Fork { seq: frame.first };
+            }
+            if planted::on(Bug::AnswerResendEarly) {
+                return Decision::Durable;
             }
             flight.waiters.push(waiter);
             return Decision::InFlight;
@@ -130,7 +134,7 @@ impl Epoch {
         // The device holds this frame, so its base is not above it.
         self.base = self.base.max(frame.base.min(frame.first));
         let open = self.open();
-        if frame.first > open {
+        if frame.first > open && !planted::on(Bug::WatermarkPastHole) {
             return Decision::Gap { next: open };
         }
         // Rows at the start that are durable or in flight by another cut: the batch was joined
@@ -177,7 +181,7 @@ impl Epoch {
             // From before the restart: only the crc of the last one is known.
             None => frame.last + 1 != self.next || self.crc == 0 || self.crc == frame.crc,
         };
-        if same { Decision::Durable } else { Decision::Fork { seq: frame.first } }
+        if same || planted::on(Bug::ContinueOnClone) { Decision::Durable } else { Decision::Fork { seq: frame.first } }
     }
 
     /// The lowest sequence number that is neither durable, in flight, named nor below the base.
@@ -249,7 +253,8 @@ impl Epoch {
                 (self.next, self.crc) = (named, 0);
                 continue;
             }
-            let word = self.base.min(ahead).min(self.named.next_start(self.next));
+            let base = if planted::on(Bug::WatermarkPastHole) { ahead } else { self.base };
+            let word = base.min(ahead).min(self.named.next_start(self.next));
             if word > self.next {
                 self.elsewhere.add(self.next, word - 1);
                 (self.next, self.crc) = (word, 0);
