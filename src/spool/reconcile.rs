@@ -55,6 +55,7 @@ impl Store {
         self.lanes[lane].window.clear();
         let mut done = Reconciled::default();
         let eras = self.lanes[lane].meta.eras.clone();
+        log::debug!("lane `{}`: the centre holds {centre:?}, here are {eras:?}", self.lanes[lane].name());
         let mut rename_from = None;
         for (i, era) in eras.iter().enumerate() {
             let mark = centre.marks.iter().find(|m| m.0 == era.epoch);

@@ -69,6 +69,10 @@ pub struct Store {
     pub(super) quarantined: Vec<String>,
     /// Grows when space was freed: who waits at a full lane may try again.
     pub(super) freed: u64,
+    /// Grows when the file was opened anew after an error: who waits may try again.
+    pub(super) revived: u64,
+    /// A transaction whose commit failed and that may be in the file all the same.
+    limbo: Option<Saved>,
     /// Since when acknowledged batches wait to be deleted.
     pub(super) acked_since: Option<Mono>,
     pub(super) next_check: Mono,
@@ -132,6 +136,8 @@ impl Store {
             link_up: false,
             quarantined: Vec::new(),
             freed: 0,
+            revived: 0,
+            limbo: None,
             acked_since: None,
             next_check: now,
         };
@@ -360,6 +366,11 @@ impl Store {
                             self.mark_written();
                             return Ok(value);
                         }
+                        (None, Some(_)) => {
+                            // It may be found when the file can be opened again.
+                            self.limbo = self.down.is_some().then_some(after);
+                            return Err(Fault::Io(e));
+                        }
                         _ => return Err(Fault::Io(e)),
                     }
                 }
@@ -503,6 +514,10 @@ impl Store {
             Ok((conn, txn)) => {
                 self.down = None;
                 self.conn = Some(conn);
+                self.revived += 1;
+                if let Some(after) = self.limbo.take().filter(|after| after.txn == txn) {
+                    self.land(after);
+                }
                 Some(txn)
             }
             Err(Fault::Corrupt(e)) => self.quarantine_or_wait(now, &e),
@@ -511,6 +526,25 @@ impl Store {
                 None
             }
         }
+    }
+
+    /// A transaction that counted as failed is in the file: the counters are what it made them. Its batches were refused,
+    /// so they may come again under other numbers, and never under the same.
+    fn land(&mut self, after: Saved) {
+        log::warn!("buffer: transaction {} was not confirmed, and is in the file", after.txn);
+        for (lane, mut meta) in self.lanes.iter_mut().zip(after.metas) {
+            // Numbers that rows in memory took since.
+            meta.next_n = meta.next_n.max(lane.meta.next_n);
+            meta.reserved = meta.reserved.max(lane.meta.reserved);
+            if let (Some(era), Some(now)) = (meta.eras.last_mut(), lane.meta.era()) {
+                era.next_seq = era.next_seq.max(now.next_seq);
+            }
+            lane.meta = meta;
+            lane.tail = None;
+        }
+        self.meta.txn = after.txn;
+        self.tables.forget_disk();
+        self.mark_written();
     }
 
     fn quarantine_or_wait(&mut self, now: Mono, what: &str) -> Option<u64> {
@@ -533,6 +567,8 @@ impl Store {
     pub(super) fn reconnected(&mut self) {
         self.down = None;
         self.full_sync = true;
+        self.revived += 1;
+        self.limbo = None;
     }
 
     /// When there is no connection: when opening one is tried again.

@@ -70,6 +70,8 @@ pub(super) struct Worker {
     stuck: HashSet<Arc<str>>,
     /// `store.freed` when they were last tried.
     freed: u64,
+    /// `store.revived` when they were last tried.
+    revived: u64,
     changed: Sender<()>,
 }
 
@@ -83,6 +85,7 @@ impl Worker {
             commit_at: None,
             stuck: HashSet::new(),
             freed: 0,
+            revived: 0,
             changed,
         }
     }
@@ -135,7 +138,7 @@ impl Worker {
     pub(super) fn run(&mut self, now: Mono) {
         self.store.tick(now);
         let late = self.waiting.iter().any(|w| w.until.is_some_and(|at| now >= at));
-        let freed = !self.stuck.is_empty() && self.freed != self.store.freed;
+        let freed = self.may_fit();
         if self.commit_at.is_some_and(|at| now >= at) || late || freed {
             self.commit(now);
         }
@@ -143,11 +146,17 @@ impl Worker {
 
     /// When [`Self::run`] has something to do next.
     pub(super) fn poll_timeout(&self, now: Mono) -> Mono {
-        if !self.stuck.is_empty() && self.freed != self.store.freed {
+        if self.may_fit() {
             return now;
         }
         let until = self.waiting.iter().filter_map(|w| w.until);
         until.chain(self.commit_at).fold(self.store.poll_timeout(), Mono::min)
+    }
+
+    /// Whether what waits for space, or for a disk that works, is worth another try.
+    fn may_fit(&self) -> bool {
+        let tried = (self.freed, self.revived);
+        !self.stuck.is_empty() && tried != (self.store.freed, self.store.revived)
     }
 
     fn take(&mut self, now: Mono, lane: Arc<str>, batch: Batch, reply: Reply<Result<(), Refused>>) {
@@ -160,13 +169,16 @@ impl Worker {
         if options.is_some_and(|o| o.class != Class::Fsync) && !self.stuck.contains(&lane) {
             // No commit is waited for. Only who is refused for want of space waits.
             let item = [(lane, batch)];
+            let revived = self.store.revived;
             let verdict = self.store.append(now, &item).pop().unwrap_or(Err(Refused::Stopping));
             if !matches!(verdict, Err(Refused::Busy(_))) {
                 reply.send(verdict);
                 return self.tell();
             }
             let [(lane, batch)] = item;
-            return self.park(now, lane, batch, reply);
+            self.park(now, lane, batch, reply);
+            self.revived = revived;
+            return;
         }
         // Behind one that waits for space there is nothing to hurry for.
         if self.stuck.contains(&lane) {
@@ -184,7 +196,7 @@ impl Worker {
 
     /// Lets a batch wait for space.
     fn park(&mut self, now: Mono, lane: Arc<str>, batch: Batch, reply: Reply<Result<(), Refused>>) {
-        self.freed = self.store.freed;
+        (self.freed, self.revived) = (self.store.freed, self.store.revived);
         self.stuck.insert(lane.clone());
         let until = Some(now + self.store.options.block_wait);
         self.waiting.push(Waiting { lane, batch, reply, until });
@@ -201,6 +213,8 @@ impl Worker {
         }
         let items: Vec<(Arc<str>, Batch)> =
             self.waiting.iter().map(|w| (w.lane.clone(), w.batch.clone())).collect();
+        // A file that was opened anew on the way may take them at once.
+        self.revived = self.store.revived;
         let verdicts = self.store.append(now, &items);
         self.freed = self.store.freed;
         let wait = self.store.options.block_wait;

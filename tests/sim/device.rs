@@ -52,6 +52,8 @@ pub(super) struct Machine {
     pub(super) images: Vec<(u64, Image)>,
     /// It is switched off for good.
     pub(super) retired: bool,
+    /// Its buffer's log has rotted: nobody can say what the next start finds of it.
+    pub(super) log_rots: bool,
     /// Starts so far, failed ones counted.
     pub(super) starts: u64,
     pub(super) quarantined: u64,
@@ -108,6 +110,7 @@ impl Machine {
             process: None,
             images: Vec::new(),
             retired: false,
+            log_rots: false,
             starts: 0,
             quarantined: 0,
             seed,

@@ -86,6 +86,7 @@ struct State {
     /// Names of machines whose disk was put back: what it had lost since may come after all.
     restored: HashSet<Arc<str>>,
     may_double: HashSet<Arc<str>>,
+    renamed: HashSet<Arc<str>>,
     delivered: u64,
     acked: u64,
     times: u64,
@@ -104,6 +105,7 @@ impl Oracle {
             forked: HashSet::new(),
             restored: HashSet::new(),
             may_double: HashSet::new(),
+            renamed: HashSet::new(),
             delivered: 0,
             acked: 0,
             times: 0,
@@ -206,6 +208,11 @@ impl Oracle {
         if let Some(event) = self.0.borrow_mut().inputs[input].events.get_mut(n as usize - 1) {
             event.made.1 = now;
         }
+    }
+
+    /// The centre forgot epochs: what is left of one may come under a new name.
+    pub(super) fn renamed(&self, device: &Arc<str>) {
+        self.0.borrow_mut().renamed.insert(device.clone());
     }
 
     /// Two stores write under this name, or one forgot what it wrote.
@@ -442,7 +449,7 @@ impl Oracle {
 /// A hole exists only where a loss record names it.
 fn judge_holes(state: &State, wrong: &mut Vec<String>) {
     for ((device, lane, epoch), seqs) in &state.seqs {
-        if state.forked.contains(device) {
+        if state.forked.contains(device) || state.renamed.contains(device) {
             continue;
         }
         let mut named: Vec<(u64, u64)> = state

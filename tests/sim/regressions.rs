@@ -82,3 +82,65 @@ fn a_loss_after_parts_is_no_exact_number() {
     let losses = losses(&store.read(now, "data", None, 1 << 20).unwrap());
     assert!(!losses[0].exact);
 }
+
+/// Rows in memory stand behind rows on disk that are handed out and not acknowledged: those are still held, and a centre
+/// that was told otherwise would take them for delivered when they are sent again.
+#[test]
+fn the_base_of_rows_in_memory_is_not_above_what_is_on_disk() {
+    fresh_disk();
+    let now = Mono(1_000_000);
+    let mut store = store(LaneOptions::new("data", Class::Delayed), now);
+    store.append(now, &[("data".into(), batch("x"))]);
+    store.sync(now).unwrap();
+    let first = store.read(now, "data", None, 1 << 20).unwrap();
+    store.append(now, &[("data".into(), batch("y"))]);
+    let second = store.read(now, "data", Some(first[0].id), 1 << 20).unwrap();
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert_eq!((second[0].first_seq, second[0].base), (2, 1));
+}
+
+/// An append that fails with the disk waits for the disk, not for an acknowledgement that never comes.
+#[test]
+fn an_append_that_a_broken_disk_refused_is_tried_when_the_disk_works() {
+    fresh_disk();
+    let now = Mono(1_000_000);
+    let mut options = LaneOptions::new("data", Class::Fsync);
+    options.commit_interval = Duration::ZERO;
+    let (spool, mut local) = crate::spool::LocalSpool::new(store(options, now));
+    disk::with(DISK, |d| d.fail_syncs = 2);
+    let mut stored = None;
+    let task = async { stored = Some(spool.store("data", batch("x")).await) };
+    let run = async {
+        let mut at = now;
+        for _ in 0..20 {
+            at = local.run(at).unwrap_or(at).max(at + Duration::from_millis(1));
+            futures_lite::future::yield_now().await;
+        }
+    };
+    // Biased: the store is asked before it runs.
+    futures_lite::future::block_on(async { futures_lite::future::zip(task, run).await });
+    assert_eq!(stored, Some(Ok(())));
+}
+
+/// A commit that failed twice over and landed all the same: its numbers are used.
+#[test]
+fn numbers_of_a_commit_that_landed_unconfirmed_are_not_given_again() {
+    fresh_disk();
+    let mut now = Mono(1_000_000);
+    let mut store = store(LaneOptions::new("data", Class::Fsync), now);
+    store.append(now, &[("data".into(), batch("a"))]);
+    let read = store.read(now, "data", None, 1 << 20).unwrap();
+    assert_eq!(read.len(), 1);
+    // The commit's sync and that of the reopened file.
+    disk::with(DISK, |d| d.fail_syncs = 2);
+    assert!(store.append(now, &[("data".into(), batch("b"))])[0].is_err());
+    now = now + Duration::from_secs(5);
+    store.tick(now);
+    assert_eq!(store.append(now, &[("data".into(), batch("c"))]), [Ok(())]);
+    let left = store.read(now, "data", None, 1 << 20).unwrap();
+    let mut seqs: Vec<u64> = left.iter().flat_map(|b| b.first_seq..=b.last_seq).collect();
+    let rows: u32 = left.iter().map(|b| b.rows).sum();
+    seqs.dedup();
+    assert_eq!(seqs.len(), rows as usize, "{left:?}");
+    assert!(store.stats(now).lanes[0].rows == u64::from(rows), "{:?}", store.stats(now));
+}

@@ -281,6 +281,7 @@ impl<'p> World<'p> {
             self.say(|| format!("machine {n} has stopped in order"));
             self.machines[n].die();
             self.revive(n);
+            self.after(SUPERVISOR_US / 2, Event::Start(n));
             return true;
         }
         any
@@ -464,6 +465,9 @@ impl<'p> World<'p> {
         self.doomed.remove(&n);
         let machine = &mut self.machines[n];
         machine.die();
+        if std::mem::take(&mut machine.log_rots) {
+            self.all.oracle.excuse(n, 0, t);
+        }
         if power {
             let lied = disk::with(machine.disk, |d| d.cut_power()) == Some(true);
             if lied {
@@ -544,6 +548,7 @@ impl<'p> World<'p> {
                 if let Some((_, image)) = self.centre.images.pop() {
                     disk::with(centre::DISK, |d| d.restore(&image));
                     self.all.oracle.centre_forgets();
+                    self.machines.iter().for_each(|m| self.all.oracle.renamed(&m.name));
                 }
                 self.after(ms * 1000, Event::StartCentre);
             }
@@ -576,7 +581,11 @@ impl<'p> World<'p> {
                 on_disk(device, &|d| d.fail_reads = count);
             }
             Fault::WriteErrors { device, count } => drop(on_disk(device, &|d| d.fail_writes = count)),
-            Fault::SyncErrors { device, count } => drop(on_disk(device, &|d| d.fail_syncs = count)),
+            Fault::SyncErrors { device, count } => {
+                // A commit that was not confirmed may be there all the same: its batch was refused, and comes again.
+                self.all.oracle.may_double(&self.machines[device].name);
+                on_disk(device, &|d| d.fail_syncs = count);
+            }
             Fault::LostSync { device, ms } => {
                 on_disk(device, &|d| d.lies = true);
                 self.after(ms * 1000, Event::Undo(number));
@@ -586,7 +595,7 @@ impl<'p> World<'p> {
                 self.all.oracle.may_double(&self.machines[device].name);
                 if hit.iter().any(|name| name.ends_with("-wal")) {
                     // SQLite takes the log to end there.
-                    self.all.oracle.excuse(device, 0, self.now.get());
+                    self.machines[device].log_rots = true;
                     self.all.oracle.fork(&self.machines[device].name);
                 }
                 self.say(|| format!("rot in {hit:?}"));
@@ -609,6 +618,7 @@ impl<'p> World<'p> {
                 self.machines[device].clock.drift(t, ppm);
             }
             Fault::Twin { device } => {
+                self.all.oracle.renamed(&self.machines[device].name);
                 self.second(device, false);
             }
             Fault::Clone { device } => {

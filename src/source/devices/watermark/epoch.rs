@@ -27,6 +27,8 @@ pub(super) struct Epoch {
     named: Ranges,
     /// Passed on the device's word, and named by no loss so far.
     elsewhere: Ranges,
+    /// Given up by a start after a power cut or a damage: who named them never sends them.
+    given_up: Ranges,
     /// When a frame of it came last.
     pub(super) used: u64,
     /// Whose frames the watermark has passed; drained by the caller.
@@ -83,6 +85,7 @@ impl Epoch {
             base: 0,
             named: Ranges::default(),
             elsewhere: Ranges::default(),
+            given_up: Ranges::default(),
             used: 0,
             answered: Vec::new(),
         }
@@ -129,7 +132,7 @@ impl Epoch {
             return Decision::InFlight;
         }
         for loss in named {
-            self.name_loss(loss.from, loss.to);
+            self.name_loss(loss);
         }
         // The device holds this frame, so its base is not above it.
         self.base = self.base.max(frame.base.min(frame.first));
@@ -179,6 +182,8 @@ impl Epoch {
         let same = match known {
             Some(p) => p.first == frame.first && p.last == frame.last && p.crc == frame.crc,
             // From before the restart: only the crc of the last one is known.
+            // Rows of what was given up: another copy of the device still has them.
+            None if self.given_up.end_of(frame.first) > frame.last => false,
             None => frame.last + 1 != self.next || self.crc == 0 || self.crc == frame.crc,
         };
         if same || planted::on(Bug::ContinueOnClone) { Decision::Durable } else { Decision::Fork { seq: frame.first } }
@@ -218,12 +223,15 @@ impl Epoch {
         waiters
     }
 
-    pub(super) fn name_loss(&mut self, from: u64, to: u64) {
-        let to = to.min(super::MAX_SEQ);
+    pub(super) fn name_loss(&mut self, loss: &Loss) {
+        let (from, to) = (loss.from, loss.to.min(super::MAX_SEQ));
         if from > to {
             return;
         }
         self.elsewhere.remove(from, to);
+        if matches!(&*loss.reason, "power" | "corrupt") && to >= self.next {
+            self.given_up.add(from.max(self.next), to);
+        }
         if to >= self.next {
             self.named.add(from.max(self.next), to);
         }
