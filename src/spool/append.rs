@@ -12,8 +12,8 @@ use super::meta::{self, Position};
 use super::options::{Class, Policy};
 use super::store::Store;
 use super::stored::{HEAD, Head, Kind, Piece, StoredId, clock_number};
-use crate::planted::{self, Bug};
 use crate::event::Batch;
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 use crate::source::Refused;
 

@@ -235,7 +235,10 @@ impl LocalSpool {
         let (changed_tx, changed) = async_channel::bounded(1);
         let lanes = lane_options(&store);
         let spool = Spool { send: Rc::new(move |command| tx.send(command).is_ok()), changed, lanes };
-        (spool, Self { worker: Some(Worker::new(store, changed_tx)), commands, next: None, released: Vec::new() })
+        (
+            spool,
+            Self { worker: Some(Worker::new(store, changed_tx)), commands, next: None, released: Vec::new() },
+        )
     }
 
     /// Whether a command waits.

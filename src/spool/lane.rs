@@ -7,8 +7,8 @@ use super::loss::Lost;
 use super::meta::{LaneMeta, Position};
 use super::options::{Class, LaneOptions};
 use super::stored::{Head, Piece, StoredId};
-use crate::planted::{self, Bug};
 use crate::event::{Batch, Table};
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 
 /// Batches that may be handed out before the counters must say so.

@@ -17,8 +17,8 @@ use super::reconcile::{CentreView, Reconciled};
 use super::stats::Stats;
 use super::store::Store;
 use super::stored::{StoredBatch, StoredId};
-use crate::planted::{self, Bug};
 use crate::event::Batch;
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 use crate::source::Refused;
 
@@ -72,6 +72,8 @@ pub(super) struct Worker {
     freed: u64,
     /// `store.revived` when they were last tried.
     revived: u64,
+    /// `store.revived` when readers were last told.
+    told: u64,
     changed: Sender<()>,
 }
 
@@ -86,6 +88,7 @@ impl Worker {
             stuck: HashSet::new(),
             freed: 0,
             revived: 0,
+            told: 0,
             changed,
         }
     }
@@ -137,6 +140,10 @@ impl Worker {
     /// Does what is due.
     pub(super) fn run(&mut self, now: Mono) {
         self.store.tick(now);
+        if std::mem::replace(&mut self.told, self.store.revived) != self.store.revived {
+            // A commit that was not confirmed may have been found, or salvaged rows.
+            self.tell();
+        }
         let late = self.waiting.iter().any(|w| w.until.is_some_and(|at| now >= at));
         let freed = self.may_fit();
         if self.commit_at.is_some_and(|at| now >= at) || late || freed {

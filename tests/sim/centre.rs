@@ -55,7 +55,14 @@ pub(super) struct Process {
 impl Centre {
     pub(super) fn new(plan: CentrePlan, seed: u64) -> Self {
         disk::Disk::make(DISK, seed ^ 0xce);
-        Self { plan, clock: Clock::new(1, 0, 9_000_000, 0, 0), process: None, starts: 0, images: Vec::new(), seed }
+        Self {
+            plan,
+            clock: Clock::new(1, 0, 9_000_000, 0, 0),
+            process: None,
+            starts: 0,
+            images: Vec::new(),
+            seed,
+        }
     }
 
     fn config(&self) -> Config {
@@ -100,7 +107,8 @@ impl Centre {
             let sink = PlainSink { disk: DISK, write_us: plan.write_us, oracle: oracle.clone() };
             (Box::new(sink), Some(Rc::new(keep)), marks)
         } else {
-            let sink = SqliteSink::open(DISK, plan.log, plan.write_us, oracle.clone()).map_err(|e| e.to_string())?;
+            let sink =
+                SqliteSink::open(DISK, plan.log, plan.write_us, oracle.clone()).map_err(|e| e.to_string())?;
             let marks = sink.marks_now().map_err(|e| e.to_string())?;
             (Box::new(sink), None, marks)
         };
@@ -114,7 +122,8 @@ impl Centre {
         let (stop, stopping) = Stop::new();
         let feeder = spawn(shared.clone().feed(outlet));
         let sinks = vec![NamedSink { name: NAME.to_owned(), sink, marks }];
-        let run = pipeline::run(sinks, keep, Limits::default(), submissions, Tap::default(), stopping.clone());
+        let run =
+            pipeline::run(sinks, keep, Limits::default(), submissions, Tap::default(), stopping.clone());
         let failed: Rc<RefCell<Option<String>>> = Rc::default();
         let stopped: Rc<Cell<bool>> = Rc::default();
         let ended = failed.clone();

@@ -65,6 +65,8 @@ pub(super) struct Process {
     pub(super) node: Rc<Node>,
     pub(super) local: LocalSpool,
     pub(super) outlets: Vec<Outlet>,
+    /// What each follower hands on next.
+    pub(super) next: Vec<Rc<Cell<u64>>>,
     /// When the thread `sqlite` runs next.
     pub(super) due: Option<u64>,
     pub(super) busy_until: u64,
@@ -191,12 +193,12 @@ impl Machine {
         let options = self.options();
         let max_row_bytes = options.max_row_bytes();
         let folder = Box::new(SimFolder(self.disk));
-        let (store, opened) =
-            Store::open_in(options, folder, epochs(identity.clone()), mono_now()).map_err(|e| format!("buffer: {e}"))?;
+        let (store, opened) = Store::open_in(options, folder, epochs(identity.clone()), mono_now())
+            .map_err(|e| format!("buffer: {e}"))?;
         self.quarantined += opened.quarantined.len() as u64;
         let (spool, local) = LocalSpool::new(store);
         let stamp = crate::clock::stamp(&keeper, mono_now);
-        let (mut producers, mut outlets) = (Vec::new(), Vec::new());
+        let (mut producers, mut outlets, mut next) = (Vec::new(), Vec::new(), Vec::new());
         for (n, (&input, plan)) in self.inputs.iter().zip(&self.plan.inputs).enumerate() {
             let source: Arc<str> = format!("input{n}").into();
             let (tx, intake) = intake::start(spool.clone(), source.clone(), max_row_bytes, Tap::default());
@@ -205,6 +207,7 @@ impl Machine {
             let positions = opened.positions_of(&source);
             let outlet = Outlet::new(source, lane, stamp.clone(), max_row_bytes, positions, tx);
             outlets.push(outlet.clone());
+            next.push(Rc::new(Cell::new(0)));
             let producer = Producer {
                 input,
                 plan: plan.clone(),
@@ -213,6 +216,7 @@ impl Machine {
                 rng: rng(),
                 now: all.now.clone(),
                 producing: all.producing.clone(),
+                next: next.last().cloned().unwrap_or_default(),
             };
             producers.push(spawn(producer.run()));
         }
@@ -244,6 +248,7 @@ impl Machine {
             node: node.clone(),
             local,
             outlets,
+            next,
             due: Some(all.now.get()),
             busy_until: all.now.get(),
             stopped: Rc::default(),
@@ -262,7 +267,8 @@ impl Machine {
         // The engine's order: inputs, the way out, the buffer.
         process.producers.clear();
         process.out.stop();
-        let (way_out, spool, stopped) = (process.way_out.take(), process.spool.clone(), process.stopped.clone());
+        let (way_out, spool, stopped) =
+            (process.way_out.take(), process.spool.clone(), process.stopped.clone());
         spawn(async move {
             if let Some(way_out) = way_out {
                 way_out.await;

@@ -309,8 +309,12 @@ impl Disk {
     /// Flips bits in `pages` pages of the buffer. The names of the files that were hit.
     pub(super) fn rot(&mut self, pages: u32) -> Vec<String> {
         let mut hit = Vec::new();
-        let names: Vec<String> =
-            self.files.iter().filter(|(n, f)| n.starts_with("buffer.db") && !n.contains("corrupt") && f.now.len() >= PAGE).map(|(n, _)| n.clone()).collect();
+        let names: Vec<String> = self
+            .files
+            .iter()
+            .filter(|(n, f)| n.starts_with("buffer.db") && !n.contains("corrupt") && f.now.len() >= PAGE)
+            .map(|(n, _)| n.clone())
+            .collect();
         for _ in 0..pages {
             if names.is_empty() {
                 break;
@@ -327,6 +331,14 @@ impl Disk {
             }
         }
         hit
+    }
+
+    /// Flips one bit.
+    pub(super) fn flip(&mut self, name: &str, at: usize) {
+        if let Some(file) = self.files.get_mut(name) {
+            file.now[at] ^= 4;
+            file.synced[at] ^= 4;
+        }
     }
 
     /// The disk as a power cut at this moment could leave it: all that was synced.
@@ -407,7 +419,10 @@ impl Folder for SimFolder {
                 return Err(Trouble::Full);
             }
             let content = vec![0; bytes as usize];
-            d.files.insert(name.to_owned(), File { now: content.clone(), synced: content, unsynced: Vec::new() });
+            d.files.insert(
+                name.to_owned(),
+                File { now: content.clone(), synced: content, unsynced: Vec::new() },
+            );
             Ok(())
         })
     }

@@ -24,10 +24,19 @@ pub(super) struct Producer {
     pub(super) now: Rc<Cell<u64>>,
     /// Cleared when the run ends: nothing new is made.
     pub(super) producing: Rc<Cell<bool>>,
+    /// The event that a follower hands on next.
+    pub(super) next: Rc<Cell<u64>>,
 }
 
 /// A batch of events `first..first + rows`.
-pub(super) fn batch(oracle: &Oracle, outlet: &Outlet, input: usize, first: u64, rows: u64, position: bool) -> Batch {
+pub(super) fn batch(
+    oracle: &Oracle,
+    outlet: &Outlet,
+    input: usize,
+    first: u64,
+    rows: u64,
+    position: bool,
+) -> Batch {
     let spec = oracle.input(input);
     let mut builder = BatchBuilder::new(outlet.source.clone());
     for n in first..first + rows {
@@ -49,6 +58,7 @@ impl Producer {
         let parallel = Rc::new(Cell::new(0));
         let mut next = self.start();
         loop {
+            self.next.set(next);
             let pause = self.rng.u64(0..=self.plan.pause_us * 2);
             sleep(Duration::from_micros(pause)).await;
             let follows = self.plan.kind == Kind::Follower;

@@ -206,9 +206,7 @@ impl Net {
         let Inner { rng, ways, conns, .. } = &mut *inner;
         for conn in conns.values_mut() {
             if conn.frozen || ways[conn.device].blocks(conn.transport) {
-                if conn.transport == Transport::Quic
-                    && conn.pipes.iter().all(|p| now > p.progress + IDLE)
-                {
+                if conn.transport == Transport::Quic && conn.pipes.iter().all(|p| now > p.progress + IDLE) {
                     conn.pipes.iter_mut().for_each(Pipe::break_it);
                 }
                 continue;
@@ -327,7 +325,10 @@ impl SimIo {
         let way = &ways[conn.device];
         let pipe = &mut conn.pipes[out];
         let bytes = if let Item::Bytes(b) = &item { b.len() as u64 } else { 0 };
-        let mut at = now + way.latency_us[out] + rng.u64(0..=way.jitter_us) + bytes * 1_000_000 / way.bytes_per_s.max(1);
+        let mut at = now
+            + way.latency_us[out]
+            + rng.u64(0..=way.jitter_us)
+            + bytes * 1_000_000 / way.bytes_per_s.max(1);
         if way.loss > 0 && rng.u32(0..1000) < way.loss {
             // Sent again after a timeout; all behind it waits.
             at += way.latency_us[0] + way.latency_us[1] + rng.u64(50_000..400_000);
@@ -475,7 +476,8 @@ impl Steer for SimSteer {
 
     fn wire_bytes(&self) -> WireBytes {
         let out = self.out;
-        let bytes = self.with(|conn, _| WireBytes { sent: conn.pipes[out].total, received: conn.pipes[1 - out].total });
+        let bytes = self
+            .with(|conn, _| WireBytes { sent: conn.pipes[out].total, received: conn.pipes[1 - out].total });
         bytes.unwrap_or_default()
     }
 

@@ -11,12 +11,12 @@ use crate::planted::{self, Bug};
 const SEEDS: u64 = 200;
 
 /// Which seed sees `bug` first: from `hint` on, round the ring of all.
-fn caught(bug: Bug, hint: u64) -> Option<(u64, String)> {
+fn caught(bug: Bug, plan: fn(u64) -> Plan, hint: u64) -> Option<(u64, String)> {
     let mut found = None;
     for n in 0..SEEDS {
         let seed = (hint + n) % SEEDS;
         planted::plant(Some(bug));
-        let report = attempt(&Plan::of(seed), false);
+        let report = attempt(&plan(seed), false);
         planted::plant(None);
         if let Some(violation) = report.violations.into_iter().next() {
             found = Some((seed, violation));
@@ -27,11 +27,11 @@ fn caught(bug: Bug, hint: u64) -> Option<(u64, String)> {
 }
 
 macro_rules! planted {
-    ($($name:ident: $bug:ident = $seed:literal;)*) => {
+    ($($name:ident: $bug:ident, $plan:ident = $seed:literal;)*) => {
         $(
             #[test]
             fn $name() {
-                let (seed, violation) = caught(Bug::$bug, $seed).expect("no seed sees it");
+                let (seed, violation) = caught(Bug::$bug, Plan::$plan, $seed).expect("no seed sees it");
                 println!("{:?}: seed {seed}: {violation}", Bug::$bug);
             }
         )*
@@ -43,8 +43,9 @@ macro_rules! planted {
                 return;
             }
             let mut table = BTreeMap::new();
-            for (name, bug) in [$((stringify!($name), Bug::$bug)),*] {
-                let found = caught(bug, 0);
+            let bugs: &[(&str, Bug, fn(u64) -> Plan)] = &[$((stringify!($name), Bug::$bug, Plan::$plan)),*];
+            for &(name, bug, plan) in bugs {
+                let found = caught(bug, plan, 0);
                 println!("{name}: {found:?}");
                 table.insert(name, found);
             }
@@ -54,22 +55,22 @@ macro_rules! planted {
 }
 
 planted! {
-    acknowledge_before_the_commit: AckBeforeCommit = 0;
-    delete_before_puback: DeleteBeforePuback = 0;
-    forget_dedup_state_on_restart: ForgetDedup = 0;
-    skip_the_collision_publish: SkipCollision = 0;
-    reuse_an_epoch: ReuseEpoch = 0;
-    advance_the_watermark_past_a_hole: WatermarkPastHole = 0;
-    apply_a_resent_batch_twice: ApplyTwice = 0;
-    lose_the_tail_of_a_torn_batch: LoseTail = 0;
-    evict_without_reporting: EvictSilently = 0;
-    order_batches_by_arrival: OrderByArrival = 0;
-    reuse_a_seq_after_a_ram_first_crash: ReuseSeqAfterCrash = 0;
-    answer_a_resend_before_the_first_copy_is_durable: AnswerResendEarly = 0;
-    take_puback_0x97_for_an_ack: TakeQuotaForAck = 0;
-    keep_a_false_clock_as_floor: FalseFloor = 0;
-    continue_an_epoch_on_a_cloned_image: ContinueOnClone = 0;
-    lose_rows_of_a_damaged_file_silently: LoseCorruptSilently = 0;
-    store_a_batch_without_its_position: ForgetPosition = 0;
-    evict_what_was_handed_out: EvictWindow = 0;
+    acknowledge_before_the_commit: AckBeforeCommit, of = 11;
+    delete_before_puback: DeleteBeforePuback, of = 0;
+    forget_dedup_state_on_restart: ForgetDedup, pressed = 0;
+    skip_the_collision_publish: SkipCollision, of = 0;
+    reuse_an_epoch: ReuseEpoch, of = 36;
+    advance_the_watermark_past_a_hole: WatermarkPastHole, pressed = 0;
+    apply_a_resent_batch_twice: ApplyTwice, of = 33;
+    lose_the_tail_of_a_torn_batch: LoseTail, starved = 0;
+    evict_without_reporting: EvictSilently, starved = 0;
+    order_batches_by_arrival: OrderByArrival, of = 0;
+    reuse_a_seq_after_a_ram_first_crash: ReuseSeqAfterCrash, of = 1;
+    answer_a_resend_before_the_first_copy_is_durable: AnswerResendEarly, pressed = 0;
+    take_puback_0x97_for_an_ack: TakeQuotaForAck, pressed = 1;
+    keep_a_false_clock_as_floor: FalseFloor, of = 11;
+    continue_an_epoch_on_a_cloned_image: ContinueOnClone, of = 7;
+    lose_rows_of_a_damaged_file_silently: LoseCorruptSilently, of = 16;
+    store_a_batch_without_its_position: ForgetPosition, of = 6;
+    evict_what_was_handed_out: EvictWindow, starved = 0;
 }

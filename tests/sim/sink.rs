@@ -11,8 +11,8 @@ use rusqlite::Connection;
 use super::disk;
 use super::oracle::Oracle;
 use super::vfs;
-use crate::event::builtin::Loss;
 use crate::event::Batch;
+use crate::event::builtin::Loss;
 use crate::pipeline::marks;
 use crate::pipeline::run::KeepMarks;
 use crate::runtime::{LocalFuture, sleep};
@@ -118,7 +118,14 @@ async fn pause(disk: u32, write_us: u64) {
 
 impl Sink for SqliteSink {
     fn abilities(&self) -> Abilities {
-        Abilities { durable: true, idempotent: true, upsert: true, ddl: true, marks: true, max_write_bytes: 8 << 20 }
+        Abilities {
+            durable: true,
+            idempotent: true,
+            upsert: true,
+            ddl: true,
+            marks: true,
+            max_write_bytes: 8 << 20,
+        }
     }
 
     fn write(&mut self, batches: Vec<Batch>, marks: Vec<Mark>) -> LocalFuture<'_, Result<(), SinkError>> {
@@ -168,17 +175,22 @@ pub(super) fn inspect(disk: u32, log: bool, oracle: &Oracle) {
         let mut rows = statement.query([])?;
         let mut seen = std::collections::HashSet::new();
         while let Some(row) = rows.next()? {
-            let (Some(device), Some(lane)) = (row.get::<_, Option<String>>(0)?, row.get::<_, Option<String>>(1)?) else {
+            let (Some(device), Some(lane)) =
+                (row.get::<_, Option<String>>(0)?, row.get::<_, Option<String>>(1)?)
+            else {
                 continue;
             };
             // What a device says of itself has no number.
-            let (Some(epoch), Some(seq)) = (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<i64>>(3)?) else {
+            let (Some(epoch), Some(seq)) = (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<i64>>(3)?)
+            else {
                 continue;
             };
             let (device, lane): (Arc<str>, Arc<str>) = (device.into(), lane.into());
             let (epoch, seq) = (epoch as u64, seq as u64);
             if !seen.insert((device.clone(), lane.clone(), epoch, seq)) {
-                oracle.violation(format!("{device}/{lane}/{epoch:016x}/{seq} stands twice in the centre's file"));
+                oracle.violation(format!(
+                    "{device}/{lane}/{epoch:016x}/{seq} stands twice in the centre's file"
+                ));
             }
             let (kind, json): (String, String) = (row.get(4)?, row.get(5)?);
             match found(&kind, &json, log) {

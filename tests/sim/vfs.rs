@@ -166,9 +166,7 @@ unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, buf: *const c_void, len
     let buf = unsafe { std::slice::from_raw_parts(buf.cast::<u8>(), len as usize) };
     // SAFETY: as SQLite calls it.
     unsafe {
-        on(file, ffi::SQLITE_IOERR_WRITE, |d, name| {
-            d.write(name, at as usize, buf).map(|()| ffi::SQLITE_OK)
-        })
+        on(file, ffi::SQLITE_IOERR_WRITE, |d, name| d.write(name, at as usize, buf).map(|()| ffi::SQLITE_OK))
     }
 }
 

@@ -164,7 +164,10 @@ impl<'p> World<'p> {
         self.until(deadline, Self::is_drained);
         if !self.broken() && !self.is_drained() {
             let left = self.left();
-            self.all.oracle.violation(format!("the buffers are not drained {} s after the faults: {left}", DRAIN_US / 1_000_000));
+            self.all.oracle.violation(format!(
+                "the buffers are not drained {} s after the faults: {left}",
+                DRAIN_US / 1_000_000
+            ));
         }
         if self.broken() {
             return;
@@ -347,7 +350,8 @@ impl<'p> World<'p> {
         }
         let (failed, stopped) = (process.failed.borrow_mut().take(), process.stopped.get());
         let bytes = process.shared.hub.borrow().bytes();
-        let bound = self.plan.centre.total_bytes as usize + 64 * (self.plan.centre.connection_bytes as usize).min(256 << 10);
+        let bound = self.plan.centre.total_bytes as usize
+            + 64 * (self.plan.centre.connection_bytes as usize).min(256 << 10);
         if bytes > bound {
             self.all.oracle.violation(format!("the centre holds {bytes} bytes, more than {bound}"));
         }
@@ -365,7 +369,8 @@ impl<'p> World<'p> {
         let Some(process) = &mut machine.process else { return };
         let Some(stats) = process.local.stats(machine.clock.mono(t)) else { return };
         let plan = &machine.plan;
-        let batch = plan.inputs.iter().map(|i| i.max_rows as usize * (i.max_bytes + 400)).max().unwrap_or(0) as u64;
+        let batch =
+            plan.inputs.iter().map(|i| i.max_rows as usize * (i.max_bytes + 400)).max().unwrap_or(0) as u64;
         let memory: u64 = stats.lanes.iter().map(|l| l.memory_bytes).sum();
         let most = plan.memory_bytes as u64 + 2 * batch + (64 << 10);
         let mut wrong = Vec::new();
@@ -378,11 +383,13 @@ impl<'p> World<'p> {
             wrong.push(format!("machine {n} uses {disk} bytes of disk, more than {most}"));
         }
         for lane in &stats.lanes {
-            let limit = plan.lanes.iter().find(|l| l.name == lane.name).map(|l| (l.max_bytes, l.policy.clone()));
+            let limit =
+                plan.lanes.iter().find(|l| l.name == lane.name).map(|l| (l.max_bytes, l.policy.clone()));
             let Some((limit, policy)) = limit else { continue };
             let most = limit.saturating_add(2 * batch).saturating_add(plan.memory_bytes as u64 + (128 << 10));
             if lane.bytes > most && policy != Policy::Block {
-                wrong.push(format!("machine {n}, lane {}: {} bytes, more than {most}", lane.name, lane.bytes));
+                wrong
+                    .push(format!("machine {n}, lane {}: {} bytes, more than {most}", lane.name, lane.bytes));
             }
         }
         for what in wrong {
@@ -453,7 +460,9 @@ impl<'p> World<'p> {
     /// A machine's disk has counted its last operation.
     fn disk_died(&mut self, n: usize) {
         let (power, ms) = self.doomed.remove(&n).unwrap_or((true, 100));
-        self.say(|| format!("machine {n} dies within a write ({})", if power { "power cut" } else { "kill" }));
+        self.say(|| {
+            format!("machine {n} dies within a write ({})", if power { "power cut" } else { "kill" })
+        });
         self.kill(n, power, ms);
     }
 
@@ -646,6 +655,8 @@ impl<'p> World<'p> {
             let image = disk::with(self.machines[device].disk, |d| d.image()).unwrap_or_default();
             disk::with(self.machines[index].disk, |d| d.restore(&image));
             self.all.oracle.fork(&name);
+            self.all.oracle.copied(device);
+            self.all.oracle.copied(index);
         }
         self.after(1_000, Event::Start(index));
     }
@@ -697,11 +708,11 @@ impl<'p> World<'p> {
         }
         let oracle = self.all.oracle.clone();
         self.machines.iter_mut().filter(|m| !m.retired).all(|machine| {
-            let followed = machine.inputs.iter().zip(&machine.plan.inputs).all(|(&input, plan)| {
-                let issued = oracle.issued(input);
-                plan.kind == Kind::Client || oracle.is_settled(input, issued)
-            });
             let Some(process) = &mut machine.process else { return false };
+            let inputs = machine.inputs.iter().zip(&machine.plan.inputs).zip(&process.next);
+            let followed = inputs
+                .into_iter()
+                .all(|((&input, plan), next)| plan.kind == Kind::Client || next.get() > oracle.issued(input));
             let stats = process.local.stats(machine.clock.mono(t));
             followed && stats.is_some_and(|s| s.lanes.iter().all(|l| l.rows + l.memory_rows == 0))
         })
@@ -712,7 +723,9 @@ impl<'p> World<'p> {
         let mut left = Vec::new();
         for machine in &mut self.machines {
             let stats = machine.process.as_mut().and_then(|p| p.local.stats(machine.clock.mono(t)));
-            let lanes = stats.map(|s| s.lanes.iter().map(|l| (l.name.clone(), l.rows, l.memory_rows, l.window)).collect::<Vec<_>>());
+            let lanes = stats.map(|s| {
+                s.lanes.iter().map(|l| (l.name.clone(), l.rows, l.memory_rows, l.window)).collect::<Vec<_>>()
+            });
             left.push(format!("machine {}: {lanes:?}", machine.index));
         }
         left.push(format!("centre up: {}", self.centre.process.is_some()));
@@ -760,7 +773,9 @@ impl<'p> World<'p> {
         self.until(deadline, move |w| wanted.iter().all(|&id| w.all.oracle.is_over(id)));
         for id in ids {
             if !self.all.oracle.is_over(id) {
-                self.all.oracle.violation(format!("a fresh event {id:?} did not pass within {} s", limit / 1_000_000));
+                self.all
+                    .oracle
+                    .violation(format!("a fresh event {id:?} did not pass within {} s", limit / 1_000_000));
             }
         }
     }

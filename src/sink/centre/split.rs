@@ -6,9 +6,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::planted::{self, Bug};
 use crate::event::batch::split_body;
 use crate::event::{BatchBuilder, RowView};
+use crate::planted::{self, Bug};
 use crate::spool::StoredBatch;
 
 /// The batch that parts belong to.

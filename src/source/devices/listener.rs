@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use async_io::Async;
 
-use crate::planted::{self, Bug};
 use crate::link::quic::{self, Net, QuicLimits};
 use crate::link::tls::{Reloading, reloading_server};
 use crate::link::{Class, LinkError, tcp};
+use crate::planted::{self, Bug};
 use crate::runtime::{Stop, mono_now, rng, sleep, spawn};
 use crate::source::{Outlet, SourceError};
 use crate::telemetry::count;

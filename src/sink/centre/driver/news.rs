@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Driver, Event, Link, WATCH_EVERY, lock};
-use crate::planted::{self, Bug};
 use crate::link::Dial;
 use crate::link::policy::{self, PolicyMemory};
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 use crate::sink::centre::seldom::more;
 use crate::sink::centre::session::Input;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Action, Flight, Session};
-use crate::planted::{self, Bug};
 use crate::event::RowView;
 use crate::event::batch::{MONOTONIC, split_body};
 use crate::mqtt::{Ack, reason};
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 use crate::sink::centre::lanes::{Hold, PAUSE_OTHER_MAX, PAUSE_QUOTA_MAX, Waiting};
 use crate::sink::centre::split::Whole;

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::answers::first_stamp;
 use super::{ALIAS, Action, Flight, Gate, Phase, STATUS, Session};
-use crate::planted::{self, Bug};
 use crate::event::batch::{MONOTONIC, split_body};
 use crate::frame::{self, FrameError, Header, HeaderV1};
 use crate::mqtt::{Publish, PublishError};
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 use crate::sink::centre::lanes::{Hold, Lane, Waiting};
 use crate::sink::centre::split::{Whole, split};
@@ -227,6 +227,7 @@ impl Session {
         self.shapes.extend(&shapes);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.in_flight += 1;
+        lane.flight_epoch = waiting.batch.epoch;
         self.turns.charge(lane, bytes);
         let label = [("lane", &*lane.name)];
         count("dts_ship_frames_sent_total", &label, 1);

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::planted::{self, Bug};
 use crate::event::builtin::Loss;
+use crate::planted::{self, Bug};
 
 use super::{Frame, REMEMBERED, Waiter};
 
@@ -186,7 +186,11 @@ impl Epoch {
             None if self.given_up.end_of(frame.first) > frame.last => false,
             None => frame.last + 1 != self.next || self.crc == 0 || self.crc == frame.crc,
         };
-        if same || planted::on(Bug::ContinueOnClone) { Decision::Durable } else { Decision::Fork { seq: frame.first } }
+        if same || planted::on(Bug::ContinueOnClone) {
+            Decision::Durable
+        } else {
+            Decision::Fork { seq: frame.first }
+        }
     }
 
     /// The lowest sequence number that is neither durable, in flight, named nor below the base.
@@ -261,7 +265,8 @@ impl Epoch {
                 (self.next, self.crc) = (named, 0);
                 continue;
             }
-            let base = if planted::on(Bug::WatermarkPastHole) { ahead } else { self.base };
+            let blind = planted::on(Bug::WatermarkPastHole) && ahead < u64::MAX;
+            let base = if blind { ahead } else { self.base };
             let word = base.min(ahead).min(self.named.next_start(self.next));
             if word > self.next {
                 self.elsewhere.add(self.next, word - 1);
