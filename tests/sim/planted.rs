@@ -18,7 +18,11 @@ fn caught(bug: Bug, plan: fn(u64) -> Plan, hint: u64) -> Option<(u64, String)> {
         planted::plant(Some(bug));
         let report = attempt(&plan(seed), false);
         planted::plant(None);
-        if let Some(violation) = report.violations.into_iter().next() {
+        // What fails without the bug proves nothing.
+        let sound = || attempt(&plan(seed), false).violations.is_empty();
+        if let Some(violation) = report.violations.into_iter().next()
+            && sound()
+        {
             found = Some((seed, violation));
             break;
         }
@@ -60,13 +64,11 @@ planted! {
     forget_dedup_state_on_restart: ForgetDedup, pressed = 0;
     skip_the_collision_publish: SkipCollision, of = 0;
     reuse_an_epoch: ReuseEpoch, of = 36;
-    advance_the_watermark_past_a_hole: WatermarkPastHole, pressed = 0;
     apply_a_resent_batch_twice: ApplyTwice, of = 33;
     lose_the_tail_of_a_torn_batch: LoseTail, starved = 0;
     evict_without_reporting: EvictSilently, starved = 0;
     order_batches_by_arrival: OrderByArrival, of = 0;
     reuse_a_seq_after_a_ram_first_crash: ReuseSeqAfterCrash, of = 1;
-    answer_a_resend_before_the_first_copy_is_durable: AnswerResendEarly, pressed = 0;
     take_puback_0x97_for_an_ack: TakeQuotaForAck, pressed = 1;
     keep_a_false_clock_as_floor: FalseFloor, of = 11;
     continue_an_epoch_on_a_cloned_image: ContinueOnClone, of = 7;
