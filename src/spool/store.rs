@@ -17,7 +17,7 @@ use super::options::{Class, LaneOptions, Options};
 use super::read::Tables;
 use super::schema::{self, FILE};
 use super::space::Space;
-use super::stored::MAX_LANES;
+use super::stored::{MAX_LANES, StoredId};
 use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 
@@ -516,7 +516,7 @@ impl Store {
                 self.conn = Some(conn);
                 self.revived += 1;
                 if let Some(after) = self.limbo.take().filter(|after| after.txn == txn) {
-                    self.land(after);
+                    self.land(now, after);
                 }
                 Some(txn)
             }
@@ -530,7 +530,7 @@ impl Store {
 
     /// A transaction that counted as failed is in the file: the counters are what it made them. Its batches were refused,
     /// so they may come again under other numbers, and never under the same.
-    fn land(&mut self, after: Saved) {
+    fn land(&mut self, now: Mono, after: Saved) {
         log::warn!("buffer: transaction {} was not confirmed, and is in the file", after.txn);
         for (lane, mut meta) in self.lanes.iter_mut().zip(after.metas) {
             // Numbers that rows in memory took since.
@@ -544,7 +544,22 @@ impl Store {
         }
         self.meta.txn = after.txn;
         self.tables.forget_disk();
+        // What was acknowledged since then was not deleted by it.
+        let lists =
+            self.lanes.iter_mut().map(|l| (std::mem::take(&mut l.acked), std::mem::take(&mut l.settled)));
+        let lists: Vec<_> = lists.collect();
         self.mark_written();
+        let Some(conn) = self.conn.take() else { return };
+        for (lane, (acked, settled)) in self.lanes.iter_mut().zip(lists) {
+            let no = lane.meta.no;
+            let is_there = |n: u64| super::append::exists(&conn, StoredId::new(no, n)).unwrap_or(true);
+            lane.acked = acked.into_iter().filter(|(n, _)| is_there(*n)).collect();
+            lane.settled = settled;
+            if !lane.acked.is_empty() {
+                self.acked_since = Some(now);
+            }
+        }
+        self.conn = Some(conn);
     }
 
     fn quarantine_or_wait(&mut self, now: Mono, what: &str) -> Option<u64> {

@@ -127,8 +127,11 @@ impl Machine {
         options.max_body_bytes = self.plan.max_body_bytes;
         options.memory_bytes = self.plan.memory_bytes;
         // As the engine has it, or as an input that gives up.
-        options.block_wait =
-            if self.seed % 2 == 0 { Duration::from_secs(365 * 24 * 3600) } else { Duration::from_secs(1) };
+        options.block_wait = if self.seed.is_multiple_of(2) {
+            Duration::from_secs(365 * 24 * 3600)
+        } else {
+            Duration::from_secs(1)
+        };
         options.boot = boot_id();
         options.vfs = Some(vfs::NAME.to_owned());
         options

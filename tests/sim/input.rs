@@ -64,7 +64,7 @@ impl Producer {
             let follows = self.plan.kind == Kind::Follower;
             let issued = self.oracle.issued(self.input);
             // What stands in a follower's log is handed on, whatever happens.
-            if !self.producing.get() && !(follows && next <= issued) {
+            if !(self.producing.get() || follows && next <= issued) {
                 continue;
             }
             let mut rows = u64::from(self.rng.u32(1..=self.plan.max_rows));

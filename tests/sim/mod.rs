@@ -14,6 +14,14 @@
 //!
 //! `docs/simulation.md` says how to run it and what is not modelled.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::let_underscore_must_use,
+    reason = "tests"
+)]
+
 mod centre;
 mod clock;
 mod device;

@@ -552,7 +552,7 @@ pub(super) fn payload_of(spec: &Input, id: Id) -> Vec<u8> {
 pub(super) fn as_payload<'a>(spec: &Input, raw: &'a [u8]) -> Payload<'a> {
     match std::str::from_utf8(raw) {
         Ok(text) if matches!(spec.policy, Policy::Downsample { .. }) => Payload::Json(text),
-        Ok(text) if raw.len() % 3 > 0 => Payload::Text(text),
+        Ok(text) if !raw.len().is_multiple_of(3) => Payload::Text(text),
         _ => Payload::Bytes(raw),
     }
 }

@@ -61,7 +61,7 @@ macro_rules! planted {
 planted! {
     acknowledge_before_the_commit: AckBeforeCommit, of = 11;
     delete_before_puback: DeleteBeforePuback, of = 0;
-    forget_dedup_state_on_restart: ForgetDedup, pressed = 0;
+    forget_dedup_state_on_restart: ForgetDedup, pressed = 1;
     skip_the_collision_publish: SkipCollision, of = 0;
     reuse_an_epoch: ReuseEpoch, of = 36;
     apply_a_resent_batch_twice: ApplyTwice, of = 33;
@@ -69,10 +69,10 @@ planted! {
     evict_without_reporting: EvictSilently, starved = 0;
     order_batches_by_arrival: OrderByArrival, of = 0;
     reuse_a_seq_after_a_ram_first_crash: ReuseSeqAfterCrash, of = 1;
-    take_puback_0x97_for_an_ack: TakeQuotaForAck, pressed = 1;
+    take_puback_0x97_for_an_ack: TakeQuotaForAck, pressed = 21;
     keep_a_false_clock_as_floor: FalseFloor, of = 11;
     continue_an_epoch_on_a_cloned_image: ContinueOnClone, of = 7;
     lose_rows_of_a_damaged_file_silently: LoseCorruptSilently, of = 16;
     store_a_batch_without_its_position: ForgetPosition, of = 6;
-    evict_what_was_handed_out: EvictWindow, starved = 0;
+    evict_what_was_handed_out: EvictWindow, starved = 1;
 }

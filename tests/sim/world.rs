@@ -604,7 +604,10 @@ impl<'p> World<'p> {
                 self.all.oracle.may_double(&self.machines[device].name);
                 if hit.iter().any(|name| name.ends_with("-wal")) {
                     // SQLite takes the log to end there.
-                    self.machines[device].log_rots = true;
+                    self.machines[device].log_rots = self.machines[device].process.is_some();
+                    if !self.machines[device].log_rots {
+                        self.all.oracle.excuse(device, 0, self.now.get());
+                    }
                     self.all.oracle.fork(&self.machines[device].name);
                 }
                 self.say(|| format!("rot in {hit:?}"));
