@@ -30,6 +30,8 @@ pub mod engine;
 // Which connectors there are, the commands, what dts says of itself, and the one room with a clock.
 pub mod cli;
 pub mod control;
+#[allow(dead_code, reason = "only the parts that ship or store look at it")]
+mod planted;
 pub mod registry;
 pub mod runtime;
 pub mod telemetry;
@@ -38,3 +40,8 @@ pub mod telemetry;
 #[cfg(any(feature = "fuzzing", all(test, feature = "full")))]
 #[doc(hidden)]
 pub mod fuzzing;
+
+// Devices, links and the centre under simulated faults.
+#[cfg(all(test, feature = "sink-centre", feature = "source-devices", feature = "sink-sqlite"))]
+#[path = "../tests/sim/mod.rs"]
+mod sim;

@@ -72,7 +72,7 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<(), EngineError> {
 }
 
 #[cfg(feature = "spool")]
-mod device;
+pub(crate) mod device;
 #[cfg(not(feature = "spool"))]
 #[path = "device_disabled.rs"]
 mod device;

@@ -15,4 +15,4 @@ mod tests;
 
 pub use device::{DeviceName, NameError};
 pub use record::Memory;
-pub use store::{Identity, IdentityError, Opened};
+pub use store::{Identity, IdentityError, Opened, Shelf};

@@ -36,13 +36,70 @@ pub struct Control(Rc<Inner>);
 struct Inner {
     transport: Transport,
     remote: SocketAddr,
-    kind: Kind,
+    steer: Box<dyn Steer>,
     peer: Option<Peer>,
 }
 
-enum Kind {
-    Quic(QuicControl),
-    Tcp(TcpControl),
+/// What a transport knows of its connection; [`Control`] says what the answers mean.
+pub(crate) trait Steer {
+    fn rtt(&self) -> Option<Duration>;
+    fn stalled_for(&self, now: Mono) -> Duration;
+    fn rebind(&self, remote: SocketAddr) -> Result<(), LinkError>;
+    fn path_mtu(&self) -> Option<u16>;
+    fn wire_bytes(&self) -> WireBytes;
+    fn close(&self, reason: &str);
+}
+
+impl Steer for QuicControl {
+    fn rtt(&self) -> Option<Duration> {
+        Some(self.rtt())
+    }
+
+    fn stalled_for(&self, now: Mono) -> Duration {
+        self.stalled_for(now)
+    }
+
+    fn rebind(&self, remote: SocketAddr) -> Result<(), LinkError> {
+        self.rebind(remote)
+    }
+
+    fn path_mtu(&self) -> Option<u16> {
+        Some(self.path_mtu())
+    }
+
+    fn wire_bytes(&self) -> WireBytes {
+        self.wire_bytes()
+    }
+
+    fn close(&self, reason: &str) {
+        self.close(reason);
+    }
+}
+
+impl Steer for TcpControl {
+    fn rtt(&self) -> Option<Duration> {
+        self.rtt()
+    }
+
+    fn stalled_for(&self, now: Mono) -> Duration {
+        self.stalled_for(now)
+    }
+
+    fn rebind(&self, _remote: SocketAddr) -> Result<(), LinkError> {
+        self.rebind()
+    }
+
+    fn path_mtu(&self) -> Option<u16> {
+        self.path_mtu()
+    }
+
+    fn wire_bytes(&self) -> WireBytes {
+        self.wire_bytes()
+    }
+
+    fn close(&self, _reason: &str) {
+        self.close();
+    }
 }
 
 /// Who was believed, and by whom.
@@ -53,8 +110,8 @@ struct Peer {
 }
 
 impl Control {
-    pub(super) fn tcp(transport: Transport, remote: SocketAddr, control: TcpControl) -> Self {
-        Self(Rc::new(Inner { transport, remote, kind: Kind::Tcp(control), peer: None }))
+    pub(crate) fn new(transport: Transport, remote: SocketAddr, steer: impl Steer + 'static) -> Self {
+        Self(Rc::new(Inner { transport, remote, steer: Box::new(steer), peer: None }))
     }
 
     /// With the server's chain, so that it can be checked again.
@@ -83,19 +140,13 @@ impl Control {
 
     /// Smoothed round-trip time; `None` if the system does not say.
     pub fn rtt(&self) -> Option<Duration> {
-        match &self.0.kind {
-            Kind::Quic(c) => Some(c.rtt()),
-            Kind::Tcp(c) => c.rtt(),
-        }
+        self.0.steer.rtt()
     }
 
     /// For how long data has been in flight without any acknowledgement; zero if none is. It learns
     /// by being asked: ask about once a second while the connection is used.
     pub fn stalled_for(&self, now: Mono) -> Duration {
-        match &self.0.kind {
-            Kind::Quic(c) => c.stalled_for(now),
-            Kind::Tcp(c) => c.stalled_for(now),
-        }
+        self.0.steer.stalled_for(now)
     }
 
     /// [`Control::stalled_for`] this long means a dead link: three probe timeouts (RFC 9002 section
@@ -113,34 +164,22 @@ impl Control {
     /// After the network changed. QUIC moves to a new socket; TCP finds out whether its own address
     /// is still there. After an error reconnect: the connection has no way left.
     pub fn rebind(&self) -> Result<(), LinkError> {
-        match &self.0.kind {
-            Kind::Quic(c) => c.rebind(self.0.remote),
-            Kind::Tcp(c) => c.rebind(),
-        }
+        self.0.steer.rebind(self.0.remote)
     }
 
     /// Largest packet the path is known to carry: UDP payload for QUIC, IP packet for TCP.
     pub fn path_mtu(&self) -> Option<u16> {
-        match &self.0.kind {
-            Kind::Quic(c) => Some(c.path_mtu()),
-            Kind::Tcp(c) => c.path_mtu(),
-        }
+        self.0.steer.path_mtu()
     }
 
     /// All bytes of the connection so far.
     pub fn wire_bytes(&self) -> WireBytes {
-        match &self.0.kind {
-            Kind::Quic(c) => c.wire_bytes(),
-            Kind::Tcp(c) => c.wire_bytes(),
-        }
+        self.0.steer.wire_bytes()
     }
 
     /// Ends the connection at once; what was not delivered is lost. QUIC tells the peer `reason`.
     pub fn close(&self, reason: &str) {
-        match &self.0.kind {
-            Kind::Quic(c) => c.close(reason),
-            Kind::Tcp(c) => c.close(),
-        }
+        self.0.steer.close(reason);
     }
 
     /// Checks the server's chain strictly at `now_s` (seconds since 1970 UTC), the time that this
@@ -151,12 +190,6 @@ impl Control {
         peer.verifier
             .recheck(&peer.chain, &peer.name, now_s)
             .map_err(|e| LinkError::from_tls(&self.0.remote.to_string(), &e))
-    }
-}
-
-impl From<(SocketAddr, QuicControl)> for Control {
-    fn from((remote, control): (SocketAddr, QuicControl)) -> Self {
-        Self(Rc::new(Inner { transport: Transport::Quic, remote, kind: Kind::Quic(control), peer: None }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Makes connections: resolve, connect (happy eyeballs), proxy, TLS or QUIC, every step with a limit.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::control::Control;
 use super::error::LinkError;
+use super::netlink::NetWatch;
 use super::proxy::Proxy;
 use super::quic::{self, Net, QuicLimits};
 use super::race::{interleave, race};
@@ -19,7 +20,10 @@ use super::tcp::TcpIo;
 use super::tls::{ClientTls, Reloading, TlsClient, peer_chain, reloading_client, server_name};
 use super::trust::TrustTime;
 use super::{Io, Transport};
-use crate::runtime::timeout;
+use crate::runtime::{LocalFuture, sleep, timeout};
+
+/// Changes of the network come in bursts.
+const NETWORK_SETTLES: Duration = Duration::from_millis(300);
 
 /// Where to.
 #[derive(Clone, Debug)]
@@ -93,6 +97,20 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// What makes connections to one target: a [`Dialer`], or a simulation's.
+pub trait Dial: fmt::Debug {
+    /// Makes one connection. Cancel safe: dropping it abandons every attempt. Several dials may run
+    /// at a time.
+    fn dial(&self, transport: Transport) -> LocalFuture<'_, Result<Connection, LinkError>>;
+
+    /// Keep-alive of QUIC connections dialed from now on.
+    fn set_keep_alive(&self, interval: Duration);
+
+    /// Waits until the addresses that packets to the peer would leave from are others. Never
+    /// resolves where nobody tells.
+    fn network_changed(&self) -> LocalFuture<'_, ()>;
+}
+
 /// Makes connections to one target.
 #[derive(Debug)]
 pub struct Dialer {
@@ -104,6 +122,54 @@ pub struct Dialer {
     direct: Resolver,
     proxy: Option<Resolver>,
     keep_alive: Cell<Option<Duration>>,
+    /// The watch on the network, while nobody waits for it.
+    watch: RefCell<Option<Watch>>,
+}
+
+/// A watch, and the addresses when it was last looked at.
+#[derive(Debug)]
+struct Watch {
+    changes: NetWatch,
+    before: Local,
+}
+
+/// The address that packets to the peer leave from, by family.
+type Local = (Option<IpAddr>, Option<IpAddr>);
+
+impl Dial for Dialer {
+    fn dial(&self, transport: Transport) -> LocalFuture<'_, Result<Connection, LinkError>> {
+        Box::pin(self.dial(transport))
+    }
+
+    fn set_keep_alive(&self, interval: Duration) {
+        self.keep_alive.set(Some(interval));
+    }
+
+    fn network_changed(&self) -> LocalFuture<'_, ()> {
+        Box::pin(async move {
+            let kept = self.watch.take();
+            let opened = match kept {
+                Some(watch) => Ok(watch),
+                None => NetWatch::open().map(|changes| Watch { changes, before: self.local_addresses() }),
+            };
+            let mut watch = match opened {
+                Ok(watch) => watch,
+                Err(e) => {
+                    log::info!("no word of network changes ({e}); dead links are noticed by their silence");
+                    return std::future::pending().await;
+                }
+            };
+            loop {
+                watch.changes.changed().await;
+                sleep(NETWORK_SETTLES).await;
+                let after = self.local_addresses();
+                if std::mem::replace(&mut watch.before, after) != after {
+                    break;
+                }
+            }
+            self.watch.replace(Some(watch));
+        })
+    }
 }
 
 impl Dialer {
@@ -123,12 +189,7 @@ impl Dialer {
         let direct = Resolver::new(host, options.addresses_file.clone());
         let proxy = target.proxy.as_ref().map(|p| Resolver::new(&p.host, None));
         let keep_alive = Cell::new(options.quic.keep_alive);
-        Ok(Self { target, options, tls, name, direct, proxy, keep_alive })
-    }
-
-    /// Keep-alive of QUIC connections dialed from now on.
-    pub fn set_keep_alive(&self, interval: Duration) {
-        self.keep_alive.set(Some(interval));
+        Ok(Self { target, options, tls, name, direct, proxy, keep_alive, watch: RefCell::default() })
     }
 
     /// Makes one connection. Cancel safe: dropping it abandons every attempt. Several dials may run
@@ -142,7 +203,7 @@ impl Dialer {
 
     /// The address that packets to the peer would leave from, by family; `None` where there is no
     /// way. If it stays the same over a network change, nothing changed for us. Sends nothing.
-    pub fn local_addresses(&self) -> (Option<IpAddr>, Option<IpAddr>) {
+    pub fn local_addresses(&self) -> Local {
         let known = match &self.proxy {
             Some(proxy) => proxy.known(),
             None => self.direct.known(),
@@ -204,7 +265,7 @@ impl Dialer {
         let (remote, stream) = race(interleave(&addresses), self.options.attempt_delay, connect).await?;
         let mut io = TcpIo::new(stream);
         let transport = if with_tls { Transport::Tls } else { Transport::Tcp };
-        let control = Control::tcp(transport, remote, io.control());
+        let control = Control::new(transport, remote, io.control());
         if let Some(proxy) = &self.target.proxy {
             let limit = self.options.proxy_timeout;
             let tunnel = proxy.open(&mut io, &self.target.host, self.target.tcp_port);

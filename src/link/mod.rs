@@ -35,7 +35,7 @@ pub mod web;
 mod tests;
 
 pub use control::{Control, WireBytes};
-pub use dial::{Connection, DialOptions, Dialer, Target};
+pub use dial::{Connection, Dial, DialOptions, Dialer, Target};
 pub use error::{Class, FailKind, LinkError};
 pub use proxy::Proxy;
 pub use tls::{TlsClient, TlsServer, client_config, server_config};

@@ -246,8 +246,11 @@ pub(super) async fn dial(
     let chain = chain_of(&connection);
     let (send, recv) = connection.open_bi().await.map_err(|e| connection_error(&peer, &e))?;
     let control = QuicControl::new(connection.clone(), Some((endpoint, net.clone())));
-    let control =
-        Control::from((remote, control)).with_peer(tls.verifier.clone(), name.clone(), chain.clone());
+    let control = Control::new(Transport::Quic, remote, control).with_peer(
+        tls.verifier.clone(),
+        name.clone(),
+        chain.clone(),
+    );
     let io = Box::new(QuicStream { send, recv, connection, closing: None, closed: false });
     Ok(Connection { transport: Transport::Quic, remote, io, control, peer_certs: chain })
 }
@@ -267,7 +270,7 @@ pub async fn accept(incoming: quinn::Incoming, limit: Duration) -> Result<Connec
     };
     let (connection, (send, recv)) = taken?;
     let peer_certs = chain_of(&connection);
-    let control = Control::from((remote, QuicControl::new(connection.clone(), None)));
+    let control = Control::new(Transport::Quic, remote, QuicControl::new(connection.clone(), None));
     let io: Box<dyn Io> = Box::new(QuicStream { send, recv, connection, closing: None, closed: false });
     Ok(Connection { transport: Transport::Quic, remote, io, control, peer_certs })
 }

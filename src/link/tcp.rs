@@ -182,7 +182,7 @@ fn tcp_info(stream: &TcpStream) -> Option<TcpInfo> {
 pub fn accept_plain(stream: Async<TcpStream>) -> Result<Connection, LinkError> {
     let remote = remote_of(&stream)?;
     let io = TcpIo::new(stream);
-    let control = Control::tcp(Transport::Tcp, remote, io.control());
+    let control = Control::new(Transport::Tcp, remote, io.control());
     Ok(Connection { transport: Transport::Tcp, remote, io: Box::new(io), control, peer_certs: Vec::new() })
 }
 
@@ -194,7 +194,7 @@ pub async fn accept_tls(
 ) -> Result<Connection, LinkError> {
     let remote = remote_of(&stream)?;
     let io = TcpIo::new(stream);
-    let control = Control::tcp(Transport::Tls, remote, io.control());
+    let control = Control::new(Transport::Tls, remote, io.control());
     let peer = remote.to_string();
     let acceptor = futures_rustls::TlsAcceptor::from(config);
     let stream = match timeout(limit, acceptor.accept(io)).await {

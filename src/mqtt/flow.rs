@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::codec::{self, ProtocolError};
 use super::outbox::Outbox;
 use super::{Ack, Packet, Publish, QoS, SubAck, UserProperties, Version, reason, topic};
+use crate::planted::{self, Bug};
 
 /// QoS 2 ids that a 3.1.1 peer may leave without PUBREL (5.0 has the receive maximum for that).
 const MAX_UNRELEASED: usize = 1024;
@@ -346,6 +347,10 @@ impl Outgoing {
             return None;
         }
         loop {
+            if planted::on(Bug::SkipCollision) {
+                self.last_id = self.last_id % 3 + 1;
+                break;
+            }
             self.last_id = self.last_id.wrapping_add(1);
             if self.last_id != 0 && !self.slots.contains_key(&self.last_id) {
                 break;

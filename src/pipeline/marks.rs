@@ -76,7 +76,7 @@ impl KeepMarks for MarkFile {
     }
 }
 
-fn prepare(db: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn prepare(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(
         "PRAGMA journal_mode=WAL;
          PRAGMA synchronous=FULL;
@@ -87,7 +87,7 @@ fn prepare(db: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-fn load(db: &Connection) -> rusqlite::Result<Vec<(String, Mark)>> {
+pub(crate) fn load(db: &Connection) -> rusqlite::Result<Vec<(String, Mark)>> {
     let mut rows = db.prepare("SELECT sink, device, lane, epoch, seq, crc, session FROM mark")?;
     let marks = rows.query_map([], |row| {
         let (device, lane): (String, String) = (row.get(1)?, row.get(2)?);
@@ -107,7 +107,7 @@ fn load(db: &Connection) -> rusqlite::Result<Vec<(String, Mark)>> {
     marks.collect()
 }
 
-fn store(db: &mut Connection, sink: &str, marks: &[Mark]) -> rusqlite::Result<()> {
+pub(crate) fn store(db: &mut Connection, sink: &str, marks: &[Mark]) -> rusqlite::Result<()> {
     let tx = db.transaction()?;
     {
         let mut put = tx.prepare_cached("INSERT OR REPLACE INTO mark VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;

@@ -10,6 +10,7 @@ use futures_lite::FutureExt;
 use super::core::{Action, Core, Limits};
 use crate::control::Tap;
 use crate::event::{Batch, Origin};
+use crate::planted::{self, Bug};
 use crate::runtime::{self, LocalFuture, Stop, mono_now, wall_now_us};
 use crate::sink::{Abilities, Mark, Sink, SinkError};
 use crate::source::{Claim, Refused, Submission};
@@ -370,6 +371,7 @@ async fn write(
 /// Whether a sink with this mark has all of `batch`.
 fn covers(mark: &Mark, batch: &Batch) -> bool {
     match &batch.origin {
+        _ if planted::on(Bug::ForgetDedup) => false,
         Origin::Input => false,
         Origin::Device { device, lane, epoch, last_seq, .. } => {
             (&mark.device, &mark.lane, mark.epoch) == (device, lane, *epoch) && *last_seq <= mark.seq

@@ -30,6 +30,10 @@ pub fn block_on<T>(main: impl Future<Output = T>) -> T {
 
 /// Spawns onto this thread's executor.
 pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
+    #[cfg(test)]
+    if let Some(node) = super::simulated::node() {
+        return node.spawn(future);
+    }
     EXECUTOR.with(|e| e.spawn(future))
 }
 
@@ -41,11 +45,20 @@ fn after(d: Duration) -> Instant {
 
 /// Waits for `d`. Cancel safe.
 pub async fn sleep(d: Duration) {
+    #[cfg(test)]
+    if let Some(node) = super::simulated::node() {
+        let at = node.now() + d;
+        return node.sleep_until(at).await;
+    }
     Sleep::until(after(d)).await;
 }
 
 /// Waits until `at`. Cancel safe.
 pub async fn sleep_until(at: Mono) {
+    #[cfg(test)]
+    if let Some(node) = super::simulated::node() {
+        return node.sleep_until(at).await;
+    }
     Sleep::until(after(at.since(mono_now()))).await;
 }
 

@@ -6,6 +6,8 @@ mod exec;
 pub mod http;
 #[cfg(feature = "quic")]
 mod quic;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod socket;
 mod stop;
 mod time;
@@ -25,6 +27,10 @@ pub type LocalFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + 'a>>;
 /// A generator seeded by the kernel: devices of one image that start at one moment must differ.
 pub fn rng() -> fastrand::Rng {
     use std::io::Read;
+    #[cfg(test)]
+    if let Some(node) = simulated::node() {
+        return node.rng();
+    }
     let mut seed = [0; 8];
     match std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut seed)) {
         Ok(()) => fastrand::Rng::with_seed(u64::from_le_bytes(seed)),

@@ -34,17 +34,29 @@ impl Sub<Duration> for Mono {
 
 /// Now, by CLOCK_BOOTTIME.
 pub fn mono_now() -> Mono {
+    #[cfg(test)]
+    if let Some(node) = super::simulated::node() {
+        return node.now();
+    }
     let t = clock_gettime(ClockId::Boottime);
     Mono(t.tv_sec as u64 * 1_000_000 + t.tv_nsec as u64 / 1000)
 }
 
 /// What the system says the time is, in microseconds since 1970 UTC. May be wrong by decades.
 pub fn wall_now_us() -> i64 {
+    #[cfg(test)]
+    if let Some(node) = super::simulated::node() {
+        return node.wall_us();
+    }
     let t = clock_gettime(ClockId::Realtime);
     t.tv_sec * 1_000_000 + t.tv_nsec / 1000
 }
 
 /// Names this boot: the kernel's boot id, folded to 64 bits; 0 if it cannot be read.
 pub fn boot_id() -> u64 {
+    #[cfg(test)]
+    if let Some(node) = super::simulated::node() {
+        return node.boot();
+    }
     std::fs::read("/proc/sys/kernel/random/boot_id").map_or(0, |id| xxhash_rust::xxh3::xxh3_64(&id))
 }

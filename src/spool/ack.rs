@@ -6,6 +6,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::error::{Fault, SpoolError};
+use super::handle::Released;
 use super::lane::{Cost, Lane};
 use super::meta;
 use super::options::KeepAcked;
@@ -43,6 +44,24 @@ impl Store {
             self.delete_acked(now);
         }
         Ok(())
+    }
+
+    /// Which batches an acknowledgement of `ids` would release: those in the window that can be read.
+    pub(super) fn released(&self, lane: &str, ids: &[StoredId]) -> Vec<Released> {
+        let Some(lane) = self.lane_index(lane).and_then(|i| self.lanes.get(i)) else { return Vec::new() };
+        let in_window = ids.iter().filter(|id| lane.window.contains_key(&id.n()));
+        let heads = in_window.filter_map(|id| match lane.mem.iter().find(|m| m.head.id == *id) {
+            Some(m) => Some(m.head.clone()),
+            None => super::append::head_of(self.conn.as_ref()?, *id).ok(),
+        });
+        let released = heads.map(|head| Released {
+            lane: lane.name().clone(),
+            epoch: lane.meta.outside(head.epoch),
+            first_seq: head.first_seq,
+            last_seq: head.last_seq,
+            rows: head.rows,
+        });
+        released.collect()
     }
 
     /// Nothing is in the window any more: the connection is gone. What was handed out and not

@@ -13,6 +13,7 @@ use super::options::{Class, Policy};
 use super::store::Store;
 use super::stored::{HEAD, Head, Kind, Piece, StoredId, clock_number};
 use crate::event::Batch;
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 use crate::source::Refused;
 
@@ -184,7 +185,7 @@ impl Store {
         }
         self.lanes[lane].tail = last.filter(|t| t.piece.body.len() < SMALL);
         for batch in batches {
-            for position in positions(batch) {
+            for position in positions(batch).filter(|_| !planted::on(Bug::ForgetPosition)) {
                 meta::put_position(conn, &position)?;
             }
         }

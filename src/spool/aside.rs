@@ -15,10 +15,17 @@ const COLUMNS: &str = "id, lane, epoch, first_seq, last_seq, rows, made, boot, c
 
 impl Store {
     /// Takes a batch out of its lane, keeps it aside with `reason`, and records its loss (`refused`).
-    /// One that is not held any more is left alone. A refused loss record is only kept aside.
-    pub fn set_aside(&mut self, now: Mono, id: StoredId, reason: &str) -> Result<(), SpoolError> {
+    /// `exact`: none of its rows arrived; else some may have. One that is not held any more is left alone. A
+    /// refused loss record is only kept aside. After an error nothing has changed: to be tried again.
+    pub fn set_aside(
+        &mut self,
+        now: Mono,
+        id: StoredId,
+        reason: &str,
+        exact: bool,
+    ) -> Result<(), SpoolError> {
         let Some(lane) = self.lanes.iter().position(|l| l.meta.no == id.lane()) else { return Ok(()) };
-        if self.lanes[lane].window.remove(&id.n()).is_none() {
+        if !self.lanes[lane].window.contains_key(&id.n()) {
             return Ok(());
         }
         let done = self.transact(now, true, |store, conn| {
@@ -37,11 +44,12 @@ impl Store {
                 let epoch = store.lanes[lane].meta.outside(head.epoch);
                 let (from, to) = (head.first_seq, head.last_seq);
                 let rows = u64::from(head.rows);
-                store.lose(conn, now, lane, &Lost { epoch, from, to, rows, reason: "refused", exact: true })?;
+                store.lose(conn, now, lane, &Lost { epoch, from, to, rows, reason: "refused", exact })?;
             }
             Ok(head)
         });
         let head = done.map_err(Fault::public)?;
+        self.lanes[lane].window.remove(&id.n());
         let name = self.lanes[lane].name();
         log::error!(
             "lane `{name}`: the centre refused batch {} to {} of `{}` for good ({reason}); it is kept aside",

@@ -115,9 +115,9 @@ impl Spool {
     }
 
     /// The centre refused this batch for good. It is kept aside for people (the newest few), and a loss
-    /// record takes its place.
-    pub async fn set_aside(&self, id: StoredId, reason: &str) -> Result<(), SpoolError> {
-        let answer = self.ask(|reply| Command::SetAside(id, reason.into(), reply)).await;
+    /// record takes its place; `exact`: none of its rows arrived.
+    pub async fn set_aside(&self, id: StoredId, reason: &str, exact: bool) -> Result<(), SpoolError> {
+        let answer = self.ask(|reply| Command::SetAside(id, reason.into(), exact, reply)).await;
         answer.unwrap_or(Err(SpoolError::Stopped))
     }
 
@@ -214,6 +214,24 @@ fn drive(mut worker: Worker, commands: &queue::Receiver) {
 pub struct LocalSpool {
     worker: Option<Worker>,
     commands: mpsc::Receiver<Command>,
+    /// Taken from the channel to see whether there is one.
+    next: Option<Command>,
+    released: Vec<Released>,
+}
+
+/// A batch that was acknowledged to the spool: what a simulation compares with the centre.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// Name of its lane.
+    pub lane: Arc<str>,
+    /// Its epoch.
+    pub epoch: u64,
+    /// First sequence number.
+    pub first_seq: u64,
+    /// Last sequence number, inclusive.
+    pub last_seq: u64,
+    /// Its rows, which may be fewer after a compaction.
+    pub rows: u32,
 }
 
 impl std::fmt::Debug for LocalSpool {
@@ -229,14 +247,36 @@ impl LocalSpool {
         let (changed_tx, changed) = async_channel::bounded(1);
         let lanes = lane_options(&store);
         let spool = Spool { send: Rc::new(move |command| tx.send(command).is_ok()), changed, lanes };
-        (spool, Self { worker: Some(Worker::new(store, changed_tx)), commands })
+        (
+            spool,
+            Self { worker: Some(Worker::new(store, changed_tx)), commands, next: None, released: Vec::new() },
+        )
+    }
+
+    /// Whether a command waits.
+    pub fn is_asked(&mut self) -> bool {
+        self.next = self.next.take().or_else(|| self.commands.try_recv().ok());
+        self.next.is_some()
+    }
+
+    /// What was acknowledged since the last call.
+    pub fn take_released(&mut self) -> Vec<Released> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// As [`Spool::stats`], at once; `None` once it is stopped.
+    pub fn stats(&mut self, now: Mono) -> Option<Stats> {
+        self.worker.as_mut().map(|worker| worker.stats(now))
     }
 
     /// Executes every command that waits, and what is due. Returns when it wants to be called again
     /// at the latest; `None` once it is stopped.
     pub fn run(&mut self, now: Mono) -> Option<Mono> {
-        while let Ok(command) = self.commands.try_recv() {
+        while let Some(command) = self.next.take().or_else(|| self.commands.try_recv().ok()) {
             let worker = self.worker.take()?;
+            if let Command::Ack(lane, ids, _) = &command {
+                self.released.extend(worker.released(lane, ids));
+            }
             self.worker = match worker.handle(now, command) {
                 std::ops::ControlFlow::Continue(worker) => Some(worker),
                 std::ops::ControlFlow::Break(()) => None,

@@ -8,6 +8,7 @@ use super::meta::{LaneMeta, Position};
 use super::options::{Class, LaneOptions};
 use super::stored::{Head, Piece, StoredId};
 use crate::event::{Batch, Table};
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 
 /// Batches that may be handed out before the counters must say so.
@@ -167,6 +168,9 @@ impl Lane {
         meta.reserved = 0;
         meta.volatile_from = 0;
         let era = meta.eras.last_mut()?;
+        if planted::on(Bug::ReuseSeqAfterCrash) {
+            return None;
+        }
         era.next_seq = era.next_seq.max(to.saturating_add(1));
         let epoch = era.epoch;
         if to == 0 || from > to {

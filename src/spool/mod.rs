@@ -74,7 +74,7 @@ mod tests;
 
 pub use error::SpoolError;
 pub use folder::{DiskFolder, Folder};
-pub use handle::{LocalSpool, Spool};
+pub use handle::{LocalSpool, Released, Spool};
 pub use inspect::{Inspector, Peeked, Verified};
 pub use meta::Position;
 pub use options::{Class, Keep, KeepAcked, LaneOptions, Options, Policy};

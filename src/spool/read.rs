@@ -271,6 +271,9 @@ impl Store {
     ) {
         self.seal(now, lane);
         let lane = &self.lanes[lane];
+        // What is on disk comes before, though all of it may have been handed out: it is still held.
+        let on_disk =
+            |head: &Head| base_on_disk(self.conn.as_ref().filter(|_| lane.on_disk())?, lane, head).ok();
         let after = found.batches.last().map(|(h, _)| h.id).or(after).map_or(0, StoredId::n);
         let mut base = found.batches.last().map(|(h, b)| (h.epoch, b.base));
         for m in lane.mem.iter().filter(|m| m.head.id.n() > after && !m.acked) {
@@ -280,7 +283,9 @@ impl Store {
             found.bytes += m.head.body_len;
             let seq = match base {
                 Some((epoch, seq)) if epoch == m.head.epoch => seq,
-                _ => lane.base_in_memory(m.head.epoch).unwrap_or(m.head.first_seq),
+                _ => {
+                    on_disk(&m.head).or_else(|| lane.base_in_memory(m.head.epoch)).unwrap_or(m.head.first_seq)
+                }
             };
             base = Some((m.head.epoch, seq));
             let epoch = lane.meta.outside(m.head.epoch);

@@ -72,8 +72,10 @@ impl Store {
             );
             crate::telemetry::count("dts_spool_disk_full_total", &[], 1);
         }
-        self.space.full = true;
-        self.space.look_at = now + PAUSE;
+        if !std::mem::replace(&mut self.space.full, true) {
+            // Once: who asks again and again must not put the look off for ever.
+            self.space.look_at = now + PAUSE;
+        }
         self.space.release(&*self.folder);
         // The log back into the file: what is deleted next then finds an empty log.
         if let Some(conn) = self.conn.take() {

@@ -20,6 +20,7 @@ use super::schema::{self, FILE, LOG};
 use super::space::Space;
 use super::stored::{MAX_LANES, StoredId};
 use crate::event::Batch;
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 
 /// Makes a new epoch whose number is at least the argument; durable before it returns.
@@ -78,6 +79,8 @@ pub struct Store {
     pub(super) quarantined: Vec<String>,
     /// Grows when space was freed: who waits at a full lane may try again.
     pub(super) freed: u64,
+    /// Grows when the file was opened anew after an error: who waits may try again.
+    pub(super) revived: u64,
     /// Since when acknowledged batches wait to be deleted.
     pub(super) acked_since: Option<Mono>,
     pub(super) next_check: Mono,
@@ -151,6 +154,7 @@ impl Store {
             link_up: false,
             quarantined: Vec::new(),
             freed: 0,
+            revived: 0,
             acked_since: None,
             next_check: now,
         };
@@ -260,7 +264,8 @@ impl Store {
                 losses.extend(lane.power_loss().map(|lost| (i, lost)));
             }
             let fresh = lane.meta.eras.is_empty();
-            if fresh || (lane.configured && lane.options.class == Class::Ram) {
+            let renews = lane.options.class == Class::Ram && !planted::on(Bug::ReuseSeqAfterCrash);
+            if fresh || (lane.configured && renews) {
                 let epoch = (self.epochs)(0).map_err(SpoolError::Epoch)?;
                 self.lanes[i].meta.begin_era(epoch);
             }
@@ -525,6 +530,7 @@ impl Store {
             Ok((conn, txn)) => {
                 self.down = None;
                 self.conn = Some(conn);
+                self.revived += 1;
                 self.settle_doubt(now, txn);
                 Some(txn)
             }
@@ -593,6 +599,7 @@ impl Store {
         self.doubt = None;
         self.doubtful.clear();
         self.full_sync = true;
+        self.revived += 1;
     }
 
     /// When there is no connection: when opening one is tried again.

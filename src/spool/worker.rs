@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_channel::Sender;
 
 use super::error::SpoolError;
+use super::handle::Released;
 use super::inspect::Peeked;
 use super::options::Class;
 use super::queue::Commit;
@@ -18,6 +19,7 @@ use super::stats::Stats;
 use super::store::Store;
 use super::stored::{StoredBatch, StoredId};
 use crate::event::Batch;
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 use crate::source::Refused;
 
@@ -45,7 +47,7 @@ pub(super) enum Command {
     Read(Arc<str>, Option<StoredId>, usize, Reply<Result<Vec<StoredBatch>, SpoolError>>),
     Ack(Arc<str>, Vec<StoredId>, Reply<Result<(), SpoolError>>),
     Release(Arc<str>, Reply<Result<(), SpoolError>>),
-    SetAside(StoredId, Box<str>, Reply<Result<(), SpoolError>>),
+    SetAside(StoredId, Box<str>, bool, Reply<Result<(), SpoolError>>),
     Reconcile(Arc<str>, CentreView, Reply<Result<Reconciled, SpoolError>>),
     Stats(Reply<Stats>),
     Peek(Option<Arc<str>>, usize, Reply<Result<Vec<Peeked>, SpoolError>>),
@@ -74,6 +76,10 @@ pub(super) struct Worker {
     freed: u64,
     /// When they are tried again all the same.
     again_at: Mono,
+    /// `store.revived` when they were last tried.
+    revived: u64,
+    /// `store.revived` when readers were last told.
+    told: u64,
     changed: Sender<()>,
 }
 
@@ -88,6 +94,8 @@ impl Worker {
             stuck: HashSet::new(),
             freed: 0,
             again_at: Mono(0),
+            revived: 0,
+            told: 0,
             changed,
         }
     }
@@ -101,8 +109,8 @@ impl Worker {
             }
             Command::Ack(lane, ids, reply) => reply.send(self.store.ack(now, &lane, &ids)),
             Command::Release(lane, reply) => reply.send(self.store.release(&lane)),
-            Command::SetAside(id, reason, reply) => {
-                reply.send(self.store.set_aside(now, id, &reason));
+            Command::SetAside(id, reason, exact, reply) => {
+                reply.send(self.store.set_aside(now, id, &reason, exact));
                 self.tell();
             }
             Command::Reconcile(lane, view, reply) => {
@@ -128,11 +136,23 @@ impl Worker {
         ControlFlow::Continue(self)
     }
 
+    pub(super) fn released(&self, lane: &str, ids: &[StoredId]) -> Vec<Released> {
+        self.store.released(lane, ids)
+    }
+
+    pub(super) fn stats(&mut self, now: Mono) -> Stats {
+        self.store.stats(now)
+    }
+
     /// Does what is due.
     pub(super) fn run(&mut self, now: Mono) {
         self.store.tick(now);
+        if std::mem::replace(&mut self.told, self.store.revived) != self.store.revived {
+            // A commit that was not confirmed may have been found, or salvaged rows.
+            self.tell();
+        }
         let late = self.waiting.iter().any(|w| w.until.is_some_and(|at| now >= at));
-        let freed = !self.stuck.is_empty() && (self.freed != self.store.freed || now >= self.again_at);
+        let freed = self.may_fit(now);
         if self.commit_at.is_some_and(|at| now >= at) || late || freed {
             self.commit_now(now);
         }
@@ -140,7 +160,7 @@ impl Worker {
 
     /// When [`Self::run`] has something to do next.
     pub(super) fn poll_timeout(&self, now: Mono) -> Mono {
-        if !self.stuck.is_empty() && self.freed != self.store.freed {
+        if self.may_fit(now) {
             return now;
         }
         let until = self.waiting.iter().filter_map(|w| w.until);
@@ -155,6 +175,12 @@ impl Worker {
         Some(Commit { at, room: GROUP_BYTES.saturating_sub(self.waiting_bytes) })
     }
 
+    /// Whether what waits for space, or for a disk that works, is worth another try.
+    fn may_fit(&self, now: Mono) -> bool {
+        let tried = (self.freed, self.revived);
+        !self.stuck.is_empty() && (tried != (self.store.freed, self.store.revived) || now >= self.again_at)
+    }
+
     fn take(&mut self, now: Mono, lane: Arc<str>, batch: Batch, reply: Reply<Result<(), Refused>>) {
         let options = self.store.lane_index(&lane).and_then(|i| self.store.lanes.get(i)).map(|l| &l.options);
         let linger = options.map_or(Duration::ZERO, |o| match o.class {
@@ -165,17 +191,23 @@ impl Worker {
         if options.is_some_and(|o| o.class != Class::Fsync) && !self.stuck.contains(&lane) {
             // No commit is waited for. Only who is refused for want of space waits.
             let item = [(lane, batch)];
+            let revived = self.store.revived;
             let verdict = self.store.append(now, &item).pop().unwrap_or(Err(Refused::Stopping));
             if !matches!(verdict, Err(Refused::Busy(_))) {
                 reply.send(verdict);
                 return self.tell();
             }
             let [(lane, batch)] = item;
-            return self.park(now, lane, batch, reply);
+            self.park(now, lane, batch, reply);
+            self.revived = revived;
+            return;
         }
         // Behind one that waits for space there is nothing to hurry for.
         if self.stuck.contains(&lane) {
             return self.park(now, lane, batch, reply);
+        }
+        if planted::on(Bug::AckBeforeCommit) {
+            reply.0.try_send(Ok(())).ok();
         }
         self.waiting_bytes += batch.body.len();
         let urgent = linger.is_zero() || self.waiting_bytes >= GROUP_BYTES;
@@ -188,6 +220,7 @@ impl Worker {
     fn park(&mut self, now: Mono, lane: Arc<str>, batch: Batch, reply: Reply<Result<(), Refused>>) {
         if self.stuck.insert(lane.clone()) {
             self.freed = self.store.freed;
+            self.revived = self.store.revived;
             self.again_at = now + AGAIN;
         }
         let until = Some(now + self.store.options.block_wait);
@@ -205,6 +238,8 @@ impl Worker {
         }
         let items: Vec<(Arc<str>, Batch)> =
             self.waiting.iter().map(|w| (w.lane.clone(), w.batch.clone())).collect();
+        // A file that was opened anew on the way may take them at once.
+        self.revived = self.store.revived;
         let verdicts = self.store.append(now, &items);
         self.freed = self.store.freed;
         self.again_at = now + AGAIN;

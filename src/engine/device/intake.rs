@@ -43,7 +43,7 @@ impl Credit {
 
 /// The channel for the source's outlet, and the task that empties it. The task ends when every outlet is gone and
 /// what was taken is answered.
-pub(super) fn start(
+pub(crate) fn start(
     spool: Spool,
     source: Arc<str>,
     max_row_bytes: usize,

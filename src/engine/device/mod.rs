@@ -5,7 +5,7 @@
 
 pub(crate) mod buffer;
 mod drain;
-mod intake;
+pub(crate) mod intake;
 mod options;
 #[cfg(feature = "sink-centre")]
 mod ship;
@@ -26,8 +26,8 @@ use crate::source::Outlet;
 use crate::spool::{Opened, Spool};
 
 /// Where every source goes on after a restart, its own or that of dts: what was stored last.
-#[derive(Debug)]
-struct Positions(RefCell<Vec<crate::spool::Position>>);
+#[derive(Debug, Default)]
+pub(crate) struct Positions(RefCell<Vec<crate::spool::Position>>);
 
 impl Positions {
     fn of(&self, source: &str) -> Arc<[(Box<str>, Box<[u8]>)]> {
@@ -135,7 +135,7 @@ async fn watch(
 }
 
 /// New epochs come from the identity file, on the spool's thread.
-fn epochs(identity: Arc<Mutex<Identity>>) -> crate::spool::Epochs {
+pub(crate) fn epochs(identity: Arc<Mutex<Identity>>) -> crate::spool::Epochs {
     let mut rng = runtime::rng();
     Box::new(move |at_least| {
         // A panic cannot leave it half-changed: it is written to disk first.

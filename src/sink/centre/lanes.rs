@@ -60,6 +60,8 @@ pub(super) struct Lane {
     pub(super) asides: usize,
     /// Frames sent and not answered.
     pub(super) in_flight: usize,
+    /// Their epoch: those of the next one wait, since a centre refuses what follows a refused frame by epoch only.
+    pub(super) flight_epoch: u64,
     /// The spool compared its positions with the centre's.
     pub(super) reconciled: bool,
     /// A read is under way.
@@ -87,6 +89,7 @@ impl Lane {
             open: BTreeSet::new(),
             asides: 0,
             in_flight: 0,
+            flight_epoch: 0,
             reconciled: false,
             reading: false,
             more: true,
@@ -132,7 +135,9 @@ impl Lane {
 
     /// Whether a frame of it may be sent.
     pub(super) fn may_send(&self) -> bool {
-        self.reconciled && !self.waiting.is_empty() && self.asides == 0 && self.hold == Hold::None
+        let front = self.waiting.front().map(|w| w.batch.epoch);
+        let in_order = front.is_some_and(|epoch| self.in_flight == 0 || epoch == self.flight_epoch);
+        self.reconciled && in_order && self.asides == 0 && self.hold == Hold::None
     }
 
     /// Ends a pause whose time has come. What was sent after the refused frame is answered first, so that it is

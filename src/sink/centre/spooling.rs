@@ -32,7 +32,7 @@ enum Job {
     Reconcile { lane: usize, view: CentreView },
     Read { lane: usize, after: Option<StoredId>, max_bytes: usize },
     Ack { lane: usize, ids: Vec<StoredId> },
-    SetAside { lane: usize, id: StoredId, reason: String },
+    SetAside { lane: usize, id: StoredId, reason: String, exact: bool },
     Release,
     Stats,
 }
@@ -100,7 +100,7 @@ impl Jobs {
             Action::Reconcile { lane, view } => Job::Reconcile { lane, view },
             Action::Read { lane, after, max_bytes } => Job::Read { lane, after, max_bytes },
             Action::Ack { lane, ids } => Job::Ack { lane, ids },
-            Action::SetAside { lane, id, reason } => Job::SetAside { lane, id, reason },
+            Action::SetAside { lane, id, reason, exact } => Job::SetAside { lane, id, reason, exact },
             other => return Some(other),
         };
         self.push(session, job);
@@ -156,9 +156,9 @@ impl Worker {
                 ended(self.spool.ack(lane, ids).await)?;
                 Ok(None)
             }
-            Job::SetAside { lane, id, reason } => {
+            Job::SetAside { lane, id, reason, exact } => {
                 // Whatever became of the session: the next one would meet the same batch.
-                while let Err(e) = self.spool.set_aside(id, &reason).await {
+                while let Err(e) = self.spool.set_aside(id, &reason, exact).await {
                     ended(Err(e))?;
                     sleep(RETRY).await;
                 }

@@ -4,6 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::planted::{self, Bug};
+
 /// Queues of many devices.
 #[derive(Debug)]
 pub struct Fair<T> {
@@ -33,7 +35,7 @@ impl<T> Fair<T> {
     pub fn pop(&mut self) -> Option<T> {
         let device = self.turns.pop_front()?;
         let queue = self.queues.get_mut(&device)?;
-        let item = queue.pop_front();
+        let item = if planted::on(Bug::OrderByArrival) { queue.pop_back() } else { queue.pop_front() };
         if queue.is_empty() {
             self.queues.remove(&device);
         } else {

@@ -19,6 +19,7 @@ use crate::link::quic::{self, Net, QuicLimits};
 use crate::link::tls::{Reloading, reloading_server};
 use crate::link::web::Connector;
 use crate::link::{Class, LinkError, tcp};
+use crate::planted::{self, Bug};
 use crate::runtime::{LocalFuture, Stop, mono_now, rng, sleep, spawn};
 use crate::source::{Outlet, SourceError};
 use crate::telemetry::count;
@@ -29,9 +30,9 @@ use super::config::Config;
 use super::hub::{Hub, Options};
 use super::watermark;
 
-use checker::Checker;
+pub(crate) use checker::Checker;
 use connection::serve;
-use shared::Shared;
+pub(crate) use shared::Shared;
 
 /// Keys of tokens are not fetched more often.
 const JWKS_REST: Duration = Duration::from_secs(60);
@@ -134,9 +135,6 @@ impl Listener {
     pub async fn run(self, outlet: Outlet, stop: Stop) -> Result<(), SourceError> {
         log::info!("source {}: listening on {self}", self.name);
         let config = &self.config;
-        let hub =
-            Hub::new(options(config, &outlet, self.dictionaries), &outlet.marks, outlet.stamp.clone(), rng());
-        let admission = Admission::new(admission_limits(config), mono_now());
         let checker = if self.authority.is_empty() {
             None
         } else {
@@ -147,8 +145,7 @@ impl Listener {
         };
         // However this ends, the connections end with it.
         let (_alive, ended) = Stop::new();
-        let shared = Shared::new(hub, admission, checker, config.connect_timeout, ended);
-        let shared = Rc::new(shared.with_claims(outlet.claims.clone()));
+        let shared = share(config, &outlet, self.dictionaries, checker, ended);
         let feeder = spawn(shared.clone().feed(outlet));
         let tls = self.tls.map(Rc::new);
         let mut accepting = Vec::new();
@@ -191,6 +188,21 @@ impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// What all connections share; it is given up when `ended` is said.
+pub(crate) fn share(
+    config: &Config,
+    outlet: &Outlet,
+    dictionaries: Vec<Dictionary>,
+    checker: Option<Checker>,
+    ended: Stop,
+) -> Rc<Shared> {
+    let marks = if planted::on(Bug::ForgetDedup) { &[] } else { &*outlet.marks };
+    let hub = Hub::new(options(config, outlet, dictionaries), marks, outlet.stamp.clone(), rng());
+    let admission = Admission::new(admission_limits(config), mono_now());
+    let shared = Shared::new(hub, admission, checker, config.connect_timeout, ended);
+    Rc::new(shared.with_claims(outlet.claims.clone()))
 }
 
 fn limits(config: &Config) -> QuicLimits {
@@ -332,7 +344,7 @@ fn refused(shared: &Shared, refusal: Refusal, address: SocketAddr) {
 ///
 /// What an idle one holds is counted in bytes: a future that is passed on by value is there once in each that it passes, and what the
 /// handshake needed would stay to the end. So both parts are boxed.
-async fn connect(
+pub(crate) async fn connect(
     shared: Rc<Shared>,
     address: SocketAddr,
     place: Place,

@@ -190,8 +190,8 @@ fn a_refused_batch_is_kept_aside_and_named() {
     put(&mut store, at(1), batch_of("app", 0..3, 2000));
     put(&mut store, at(2), batch(3..4));
     let batches = read_all(&mut store, at(3), "data");
-    store.set_aside(at(4), batches[0].id, "packet too large").unwrap();
-    store.set_aside(at(4), batches[0].id, "again").unwrap();
+    store.set_aside(at(4), batches[0].id, "packet too large", true).unwrap();
+    store.set_aside(at(4), batches[0].id, "again", true).unwrap();
     store.release("data").unwrap();
     let seen = drain(&mut store, at(5));
     assert_eq!(seen.numbers(), [3]);

@@ -22,7 +22,7 @@ use crate::clock::TimeKeeper;
 use crate::event::batch::ClockState;
 use crate::identity::Identity;
 use crate::link::policy::{self, Policy, PolicyMemory};
-use crate::link::{Connection, Dialer, FailKind, LinkError, Transport, TrustTime};
+use crate::link::{Connection, Dial, FailKind, LinkError, Transport, TrustTime};
 use crate::runtime::{Mono, Stop, Task, mono_now, rng, sleep_until, spawn, timeout};
 use crate::sink::SinkError;
 use crate::sink::centre::config::{Config, LinkMode};
@@ -101,7 +101,21 @@ impl Link {
 /// Ships `spool` until `stop`. Resolves within a second of it; what was not acknowledged by then stays in the spool.
 /// An error only for what a person must change.
 pub async fn run(spool: Spool, config: &Config, agent: Agent, stop: Stop) -> Result<(), SinkError> {
-    let mut driver = Driver::new(spool, config, agent)?;
+    let dialer = config
+        .dialer(agent.trust.clone(), agent.data_dir.as_deref())
+        .map_err(|e| SinkError::Fatal(format!("sink centre: {e}")))?;
+    run_over(Rc::new(dialer), spool, config, agent, stop).await
+}
+
+/// As [`run`], by connections of `dialer`'s.
+pub async fn run_over(
+    dialer: Rc<dyn Dial>,
+    spool: Spool,
+    config: &Config,
+    agent: Agent,
+    stop: Stop,
+) -> Result<(), SinkError> {
+    let mut driver = Driver::new(dialer, spool, config, agent)?;
     let result = driver.ship(&stop).await;
     driver.end().await;
     result
@@ -114,7 +128,7 @@ struct Driver<'c> {
     common: Rc<Common>,
     rng: fastrand::Rng,
     policy: Policy,
-    dialer: Rc<Dialer>,
+    dialer: Rc<dyn Dial>,
     links: Vec<Link>,
     /// Number of the link that ships.
     active: Option<u64>,
@@ -140,7 +154,7 @@ struct Driver<'c> {
 }
 
 impl<'c> Driver<'c> {
-    fn new(spool: Spool, config: &'c Config, agent: Agent) -> Result<Self, SinkError> {
+    fn new(dialer: Rc<dyn Dial>, spool: Spool, config: &'c Config, agent: Agent) -> Result<Self, SinkError> {
         let lanes: Vec<_> = spool.lanes().iter().map(|l| (l.name.clone(), l.weight)).collect();
         let (tell, events) = async_channel::bounded(MAX_EVENTS);
         let say = tell.clone();
@@ -150,10 +164,6 @@ impl<'c> Driver<'c> {
             // If nobody listens any more nothing matters any more.
             async move { say.send(Event::Spool(answer)).await.unwrap_or_default() }
         });
-        let dialer = config
-            .dialer(agent.trust.clone(), agent.data_dir.as_deref())
-            .map_err(|e| SinkError::Fatal(format!("sink centre: {e}")))?;
-        let dialer = Rc::new(dialer);
         let dictionary = config.dictionary().map_err(|e| SinkError::Fatal(format!("sink centre: {e}")))?;
         let now = mono_now();
         let mut rng = rng();

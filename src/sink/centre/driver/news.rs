@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Driver, Event, Link, WATCH_EVERY, lock};
-use crate::link::Dialer;
-use crate::link::netlink::NetWatch;
+use crate::link::Dial;
 use crate::link::policy::{self, PolicyMemory};
-use crate::runtime::{Mono, sleep};
+use crate::planted::{self, Bug};
+use crate::runtime::Mono;
 use crate::sink::centre::seldom::more;
 use crate::sink::centre::session::Input;
 use crate::sink::centre::status;
@@ -16,8 +16,6 @@ use crate::telemetry::{count, gauge};
 
 /// The same while nothing is in flight.
 const WATCH_IDLE_EVERY: Duration = Duration::from_secs(5);
-/// Changes of the network come in bursts.
-const NETWORK_SETTLES: Duration = Duration::from_millis(300);
 /// How often the time that was confirmed is written down.
 const REMEMBER_EVERY: Duration = Duration::from_secs(86_400);
 
@@ -131,7 +129,10 @@ impl Driver<'_> {
         self.remembered = Some(now);
         let PolicyMemory { backoff_level, budget_spent_bytes, budget_left_s } = self.policy.memory(now);
         let boots = self.agent.keeper.borrow().boots().to_vec();
-        let floor_s = self.agent.trust.floor_s();
+        let mut floor_s = self.agent.trust.floor_s();
+        if planted::on(Bug::FalseFloor) {
+            floor_s = u64::try_from(crate::runtime::wall_now_us() / 1_000_000).unwrap_or(0);
+        }
         let memory =
             crate::identity::Memory { backoff_level, floor_s, budget_spent_bytes, budget_left_s, boots };
         let remembered = lock(&self.agent.identity).remember(memory);
@@ -150,19 +151,10 @@ impl Driver<'_> {
 }
 
 /// Says when the machine's addresses towards the centre changed.
-pub(super) async fn watch_network(dialer: Rc<Dialer>, tell: async_channel::Sender<Event>) {
-    let watch = match NetWatch::open() {
-        Ok(watch) => watch,
-        Err(e) => {
-            return log::info!("no word of network changes ({e}); dead links are noticed by their silence");
-        }
-    };
-    let mut before = dialer.local_addresses();
+pub(super) async fn watch_network(dialer: Rc<dyn Dial>, tell: async_channel::Sender<Event>) {
     loop {
-        watch.changed().await;
-        sleep(NETWORK_SETTLES).await;
-        let after = dialer.local_addresses();
-        if std::mem::replace(&mut before, after) != after && tell.send(Event::Network).await.is_err() {
+        dialer.network_changed().await;
+        if tell.send(Event::Network).await.is_err() {
             return;
         }
     }

@@ -6,6 +6,7 @@ use super::{Action, Flight, Session};
 use crate::event::RowView;
 use crate::event::batch::{MONOTONIC, split_body};
 use crate::mqtt::{Ack, reason};
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 use crate::sink::centre::lanes::{Hold, PAUSE_OTHER_MAX, PAUSE_QUOTA_MAX, Waiting};
 use crate::sink::centre::split::Whole;
@@ -28,7 +29,7 @@ impl Session {
             return self.settle_marked(now);
         }
         let Some(flight) = self.flights.remove(&token) else { return };
-        if ack.reason < 0x80 {
+        if ack.reason < 0x80 || ack.reason == 0x97 && planted::on(Bug::TakeQuotaForAck) {
             return self.settle(now, &flight);
         }
         let Some(lane) = self.lanes.get_mut(flight.lane) else { return };
@@ -164,7 +165,8 @@ impl Session {
         self.common.memory.borrow_mut().settled(&lane.name, batch.id);
         if whole.is_none_or(Whole::part_refused) {
             lane.asides += 1;
-            self.actions.push_back(Action::SetAside { lane: index, id: batch.id, reason });
+            let exact = whole.is_none();
+            self.actions.push_back(Action::SetAside { lane: index, id: batch.id, reason, exact });
         }
     }
 

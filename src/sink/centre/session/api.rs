@@ -136,6 +136,8 @@ pub enum Action {
         id: StoredId,
         /// For people.
         reason: String,
+        /// Nothing of it arrived; of a batch that went in parts some may have.
+        exact: bool,
     },
     /// The clock was set by the centre's time.
     TimeLearned,

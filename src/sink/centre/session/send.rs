@@ -9,6 +9,7 @@ use super::{ALIAS, Action, Flight, Gate, Phase, STATUS, Session};
 use crate::event::batch::{MONOTONIC, split_body};
 use crate::frame::{self, FrameError, Header, HeaderV1};
 use crate::mqtt::{Publish, PublishError};
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 use crate::sink::centre::lanes::{Hold, Lane, Waiting};
 use crate::sink::centre::split::{Whole, split};
@@ -225,6 +226,7 @@ impl Session {
         self.shapes.extend(&shapes);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.in_flight += 1;
+        lane.flight_epoch = waiting.batch.epoch;
         self.turns.charge(lane, bytes);
         let label = [("lane", &*lane.name)];
         count("dts_ship_frames_sent_total", &label, 1);
@@ -232,6 +234,9 @@ impl Session {
         count("dts_ship_sent_bytes_total", &label, bytes as u64);
         self.flight_bytes += waiting.batch.body.len();
         let Waiting { order, batch, whole, all_tables } = waiting;
+        if planted::on(Bug::DeleteBeforePuback) {
+            self.actions.push_back(Action::Ack { lane: index, ids: vec![batch.id] });
+        }
         let flight = Flight {
             lane: index,
             order,

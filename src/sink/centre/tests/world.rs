@@ -516,7 +516,7 @@ impl World {
                     }
                 }
             }
-            Action::SetAside { lane, id, reason } => {
+            Action::SetAside { lane, id, reason, .. } => {
                 let gone = self.store.remove(lane, id);
                 let seqs = gone.first_seq..=gone.last_seq;
                 self.store.shelves[lane].aside.extend(seqs.map(|seq| (seq, reason.clone())));

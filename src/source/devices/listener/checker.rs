@@ -11,7 +11,7 @@ use crate::source::devices::session::Check;
 /// Checks that may wait. More clients are told Server Busy.
 const QUEUE: usize = 256;
 
-pub(super) struct Checker(Sender<(Check, Sender<Result<Identity, Denied>>)>);
+pub(crate) struct Checker(Sender<(Check, Sender<Result<Identity, Denied>>)>);
 
 impl Checker {
     pub(super) fn start(mut authority: Authority) -> io::Result<Self> {

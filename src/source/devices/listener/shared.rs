@@ -55,9 +55,9 @@ impl Mailbox {
     }
 }
 
-pub(super) struct Shared {
-    pub(super) hub: RefCell<Hub>,
-    pub(super) admission: RefCell<Admission>,
+pub(crate) struct Shared {
+    pub(crate) hub: RefCell<Hub>,
+    pub(crate) admission: RefCell<Admission>,
     pub(super) checker: Option<Checker>,
     /// Where sessions are claimed that other nodes know of.
     claims: Option<async_channel::Sender<Claim>>,
@@ -159,7 +159,7 @@ impl Shared {
     }
 
     /// Hands the hub's work to the engine, devices in turns, as its credit allows.
-    pub(super) async fn feed(self: Rc<Self>, outlet: Outlet) {
+    pub(crate) async fn feed(self: Rc<Self>, outlet: Outlet) {
         loop {
             let work = self.hub.borrow_mut().poll_work();
             let Some(work) = work else {
@@ -179,7 +179,7 @@ impl Shared {
     }
 
     /// Tells every connection to stop, and waits until they did.
-    pub(super) async fn stop(&self, drain: Duration) {
+    pub(crate) async fn stop(&self, drain: Duration) {
         self.stopping.set(true);
         let until = mono_now() + drain;
         // What was taken is answered, if the sinks are in time.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::event::builtin::Loss;
+use crate::planted::{self, Bug};
 
 use super::{Frame, REMEMBERED, Waiter};
 
@@ -26,6 +27,8 @@ pub(super) struct Epoch {
     named: Ranges,
     /// Passed on the device's word, and named by no loss so far.
     elsewhere: Ranges,
+    /// Given up by a start after a power cut or a damage: who named them never sends them.
+    given_up: Ranges,
     /// When a frame of it came last.
     pub(super) used: u64,
     /// Whose frames the watermark has passed; drained by the caller.
@@ -82,6 +85,7 @@ impl Epoch {
             base: 0,
             named: Ranges::default(),
             elsewhere: Ranges::default(),
+            given_up: Ranges::default(),
             used: 0,
             answered: Vec::new(),
         }
@@ -113,7 +117,7 @@ impl Epoch {
         ticket: u64,
         waiter: Waiter,
     ) -> Decision {
-        if frame.last < self.next {
+        if frame.last < self.next && !planted::on(Bug::ApplyTwice) {
             return self.past(frame);
         }
         let same = |f: &&mut Flight| f.first == frame.first && f.last == frame.last;
@@ -121,16 +125,19 @@ impl Epoch {
             if flight.crc != frame.crc {
                 return Decision::Fork { seq: frame.first };
             }
+            if planted::on(Bug::AnswerResendEarly) {
+                return Decision::Durable;
+            }
             flight.waiters.push(waiter);
             return Decision::InFlight;
         }
         for loss in named {
-            self.name_loss(loss.from, loss.to);
+            self.name_loss(loss);
         }
         // The device holds this frame, so its base is not above it.
         self.base = self.base.max(frame.base.min(frame.first));
         let open = self.open();
-        if frame.first > open {
+        if frame.first > open && !planted::on(Bug::WatermarkPastHole) {
             return Decision::Gap { next: open };
         }
         // Rows at the start that are durable or in flight by another cut: the batch was joined
@@ -175,9 +182,15 @@ impl Epoch {
         let same = match known {
             Some(p) => p.first == frame.first && p.last == frame.last && p.crc == frame.crc,
             // From before the restart: only the crc of the last one is known.
+            // Rows of what was given up: another copy of the device still has them.
+            None if self.given_up.end_of(frame.first) > frame.last => false,
             None => frame.last + 1 != self.next || self.crc == 0 || self.crc == frame.crc,
         };
-        if same { Decision::Durable } else { Decision::Fork { seq: frame.first } }
+        if same || planted::on(Bug::ContinueOnClone) {
+            Decision::Durable
+        } else {
+            Decision::Fork { seq: frame.first }
+        }
     }
 
     /// The lowest sequence number that is neither durable, in flight, named nor below the base.
@@ -214,12 +227,15 @@ impl Epoch {
         waiters
     }
 
-    pub(super) fn name_loss(&mut self, from: u64, to: u64) {
-        let to = to.min(super::MAX_SEQ);
+    pub(super) fn name_loss(&mut self, loss: &Loss) {
+        let (from, to) = (loss.from, loss.to.min(super::MAX_SEQ));
         if from > to {
             return;
         }
         self.elsewhere.remove(from, to);
+        if matches!(&*loss.reason, "power" | "corrupt") && to >= self.next {
+            self.given_up.add(from.max(self.next), to);
+        }
         if to >= self.next {
             self.named.add(from.max(self.next), to);
         }
@@ -249,7 +265,9 @@ impl Epoch {
                 (self.next, self.crc) = (named, 0);
                 continue;
             }
-            let word = self.base.min(ahead).min(self.named.next_start(self.next));
+            let blind = planted::on(Bug::WatermarkPastHole) && ahead < u64::MAX;
+            let base = if blind { ahead } else { self.base };
+            let word = base.min(ahead).min(self.named.next_start(self.next));
             if word > self.next {
                 self.elsewhere.add(self.next, word - 1);
                 (self.next, self.crc) = (word, 0);

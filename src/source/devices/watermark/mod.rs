@@ -310,7 +310,7 @@ impl Device {
         for loss in losses.iter().filter(|l| *l.lane != *frame.lane || l.epoch != frame.epoch) {
             let lane = self.lanes.iter_mut().find(|l| *l.name == *loss.lane);
             if let Some(epoch) = lane.and_then(|l| l.epochs.get_mut(&loss.epoch)) {
-                epoch.name_loss(loss.from, loss.to);
+                epoch.name_loss(loss);
             }
         }
     }
