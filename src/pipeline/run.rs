@@ -81,7 +81,7 @@ const STOP_WITHIN: Duration = Duration::from_millis(900);
 
 /// Runs until `stop` is said *and* all sources have dropped their outlets, or a sink fails for
 /// good. Everything that was taken is finished or, after a failed write while stopping, or
-/// [`STOP_WITHIN`] after `stop`, left unresolved (its receipts say that dts is stopping): whoever sent
+/// `STOP_WITHIN` after `stop`, left unresolved (its receipts say that dts is stopping): whoever sent
 /// it sends it again.
 pub async fn run(
     sinks: Vec<NamedSink>,

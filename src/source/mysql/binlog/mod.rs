@@ -50,7 +50,7 @@
 //!   [`Event::TransactionPayload`], with [`Item::inside`] set and the payload's own position.
 //! - **Rows.** [`Rows::cursor`] gives each row's values in slices, for who looks at columns by name;
 //!   [`Rows::walk`] gives every value to a [`Visit`], for who wants speed. An event of rows above
-//!   16 MiB comes as several [`Event::Rows`], each of whole rows ([`Rows::part`]).
+//!   16 MiB comes as several [`Event::Rows`], each of whole rows (`Rows::part`).
 //! - **What the log does not tell.** Names, signs and character sets stand in the TABLE_MAP if the
 //!   server was told so (`binlog_row_metadata`). What a DDL reader knows goes in by
 //!   [`Reader::describe`] after each [`Event::TableMap`] whose [`TableMap::generation`] is new. MariaDB's UUID, INET

@@ -8,7 +8,7 @@
 //!   understood, every table that it may have changed is forgotten: no name is better than a wrong one.
 //! - Nothing here fails and nothing stops the stream. [`Outcome::Unknown`] tells what is not known any more.
 //!
-//! The words come from sqlparser's tokenizer ([`lex`]); the grammar is a tolerant one of our own, since sqlparser's refuses a whole
+//! The words come from sqlparser's tokenizer (`lex`); the grammar is a tolerant one of our own, since sqlparser's refuses a whole
 //! statement for one option that it does not know, and MariaDB has many. What stands in a column's definition after
 //! its type is skimmed for the few words that matter.
 
