@@ -372,10 +372,10 @@ async fn write(
 fn covers(mark: &Mark, batch: &Batch) -> bool {
     match &batch.origin {
         _ if planted::on(Bug::ForgetDedup) => false,
-        Origin::Input => false,
         Origin::Device { device, lane, epoch, last_seq, .. } => {
             (&mark.device, &mark.lane, mark.epoch) == (device, lane, *epoch) && *last_seq <= mark.seq
         }
+        _ => false,
     }
 }
 
