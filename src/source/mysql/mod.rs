@@ -2,4 +2,6 @@
 
 pub mod binlog;
 pub mod charset;
+#[cfg(feature = "source-mysql")]
+pub mod client;
 pub mod ddl;
