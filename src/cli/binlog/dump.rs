@@ -68,6 +68,7 @@ struct Dump<'a> {
     last: bool,
     /// Statements that changed rows and were logged as such.
     unlogged: u64,
+    max_row_bytes: usize,
 }
 
 impl<'a> Dump<'a> {
@@ -84,6 +85,7 @@ impl<'a> Dump<'a> {
             first: true,
             last: true,
             unlogged: 0,
+            max_row_bytes: args.options().max_row_bytes,
         }
     }
 
@@ -318,7 +320,7 @@ impl<'a> Dump<'a> {
         };
         let from = self.group.rows;
         let ordinals = (from, self.group.records);
-        let max = args.options().max_row_bytes;
+        let max = self.max_row_bytes;
         let mut writer = RowWriter::new(
             &mut self.out,
             &mut self.scratch,

@@ -1,6 +1,6 @@
 //! Event by event through the files, and what is known of tables on the way.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 
 use super::open::Opened;
 use super::screen::Progress;
@@ -40,7 +40,7 @@ pub(super) struct Statement {
     /// `[db, table]`.
     pub(super) tables: Vec<[String; 2]>,
     /// Without passwords; the bytes where they are no text in the session's character set.
-    pub(super) sql: Result<String, Vec<u8>>,
+    pub(super) sql: Result<Cow<'static, str>, Vec<u8>>,
 }
 
 /// What the stream has told about tables.
@@ -50,8 +50,8 @@ pub(super) struct Tables {
     mariadb: bool,
     /// MariaDB of before the change of how UUIDs are stored.
     swaps_uuids: bool,
-    /// Shapes that were described, or need not be.
-    handled: HashSet<u64>,
+    /// The newest shape that was described, or need not be: shapes are numbered as they come.
+    handled: u64,
 }
 
 /// Why the reading of a file ended early.
@@ -86,9 +86,17 @@ pub(super) fn read(
     consumer: &mut impl Consumer,
 ) -> Result<u64, Fault> {
     let mut end = 0;
-    tables.handled.clear();
+    tables.handled = 0;
     let reader = &mut opened.reader;
-    while let Some(item) = reader.next().map_err(Fault)? {
+    loop {
+        // Looked at where it is: to move it out costs more than to read most events.
+        let next = reader.next();
+        let Ok(Some(item)) = &next else {
+            match next {
+                Err(error) => return Err(Fault(error)),
+                _ => break,
+            }
+        };
         end = item.end;
         progress.at(end);
         let statement = match &item.event {
@@ -100,7 +108,7 @@ pub(super) fn read(
             _ => None,
         };
         let flow =
-            consumer.event(&item, Seen { tables, statement: statement.as_ref() }).map_err(|problem| {
+            consumer.event(item, Seen { tables, statement: statement.as_ref() }).map_err(|problem| {
                 let place =
                     Place { offset: item.start, inside: item.inside, event: Some(item.header.event_type) };
                 Fault(problem.at(place))
@@ -109,15 +117,15 @@ pub(super) fn read(
             break;
         }
         let new = match &item.event {
-            Event::TableMap(map) if !tables.handled.contains(&map.generation) => {
-                tables.handled.insert(map.generation);
+            Event::TableMap(map) if map.generation > tables.handled => {
+                tables.handled = map.generation;
                 tables.hints(map).map(|hints| (map.table_id, hints))
             }
             _ => None,
         };
         if let Some((id, hints)) = new {
             reader.describe(id, &hints).map_err(Fault)?;
-            tables.handled.extend(reader.decoder().table(id).map(|map| map.generation));
+            tables.handled = reader.decoder().table(id).map_or(tables.handled, |map| map.generation);
         }
     }
     progress.file(opened.bytes.unwrap_or(0));
@@ -186,9 +194,10 @@ impl Tables {
 
     fn statement(&mut self, query: &Query<'_>) -> Statement {
         // Nearly all of them, and nothing is to know of it.
-        if query.statement == b"BEGIN" || query.statement == b"COMMIT" {
-            let sql = Ok(String::from_utf8_lossy(query.statement).into_owned());
-            return Statement { kind: Kind::Transaction, tables: Vec::new(), sql };
+        for known in ["BEGIN", "COMMIT"] {
+            if query.statement == known.as_bytes() {
+                return Statement { kind: Kind::Transaction, tables: Vec::new(), sql: Ok(known.into()) };
+            }
         }
         let status = query.status();
         let set = |id: u16| charset::by_collation(id);
@@ -200,7 +209,7 @@ impl Tables {
             Some(client) => client.to_utf8(bytes, &mut text).ok().map(str::to_owned),
             None => std::str::from_utf8(bytes).ok().map(str::to_owned),
         };
-        let sql = read.ok_or_else(|| bytes.to_vec());
+        let sql = read.map(Cow::Owned).ok_or_else(|| bytes.to_vec());
         let mode = status.sql_mode.unwrap_or(0);
         let cx = Context {
             db: query.db,
@@ -211,7 +220,7 @@ impl Tables {
         };
         // Names may still be readable where some literal is not.
         let readable = match &sql {
-            Ok(sql) => std::borrow::Cow::Borrowed(sql.as_str()),
+            Ok(sql) => Cow::Borrowed(&**sql),
             Err(bytes) => String::from_utf8_lossy(bytes),
         };
         let reading = self.catalogue.read(&readable, &cx);
