@@ -329,7 +329,7 @@ fn samples(place: &Place, lane: Option<&str>, output: &Path, limit: u64) -> Resu
 fn of_lane(batch: &Batch, lane: Option<&str>) -> bool {
     match &batch.origin {
         Origin::Device { lane: of, .. } => lane.is_none_or(|wanted| wanted == &**of),
-        Origin::Input => lane.is_none(),
+        _ => lane.is_none(),
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::binlog::{Binlog, Snapshot};
 use super::row::{Image, Op, RowError, RowHead, RowView, RowWriter};
 use super::table::{Table, TableKey};
 
@@ -37,6 +38,10 @@ pub enum Origin {
         /// Sequence number that the batch ends at, inclusive.
         last_seq: u64,
     },
+    /// Rows of a binlog: the log itself is the durable queue behind them.
+    Binlog(Arc<Binlog>),
+    /// Rows that a snapshot read.
+    Snapshot(Arc<Snapshot>),
 }
 
 /// What the clock was worth when the rows were made.
@@ -177,14 +182,14 @@ impl Batch {
         self.body.len()
     }
 
-    /// The `id` of a row (FORMATS: device events): `device/lane/epoch/seq`. Empty for
-    /// [`Origin::Input`].
+    /// The `id` of a row of a device: `device/lane/epoch/seq`. Empty for others: the `id` of a binlog's row is
+    /// written by [`crate::codec`].
     pub fn row_id(&self, ordinal: u64) -> String {
         match &self.origin {
-            Origin::Input => String::new(),
             Origin::Device { device, lane, epoch, first_seq, .. } => {
                 format!("{device}/{lane}/{epoch:016x}/{}", first_seq.wrapping_add(ordinal))
             }
+            _ => String::new(),
         }
     }
 }

@@ -10,11 +10,13 @@
 //! | [`table`] | [`Table`] and [`Column`]: the shape of a row, shared by `Arc`, known by hash |
 //! | [`row`] | [`RowWriter`] and [`RowView`]: one change as bytes |
 //! | [`batch`] | [`Batch`] and [`Origin`]: rows that travel together |
+//! | [`binlog`] | where rows of a MySQL or MariaDB server come from |
 //! | [`builtin`] | the shapes of events without a table: messages, losses, DDL |
 //!
 //! The byte layout is version 1 ([`batch::BODY_VERSION`]); golden bytes in `tests.rs` pin it.
 
 pub mod batch;
+pub mod binlog;
 pub mod builtin;
 pub mod row;
 pub mod table;
@@ -25,6 +27,6 @@ pub mod varint;
 mod tests;
 
 pub use batch::{Batch, BatchBuilder, Origin, RowClock};
-pub use row::{Image, ImageView, Op, RowError, RowHead, RowView, RowWriter};
+pub use row::{Image, ImageView, Op, OpenRow, RowError, RowHead, RowView, RowWriter};
 pub use table::{Column, Table, TableKey, TableKind};
 pub use value::{Type, Value};

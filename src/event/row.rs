@@ -235,6 +235,52 @@ impl RowWriter {
     }
 }
 
+/// A record whose images are written value by value by who knows their encoding: what the binlog's hot path does.
+///
+/// After [`Self::begin`] each image follows: its null bitmap and the encoded values of all columns.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenRow {
+    start: usize,
+    hashes: usize,
+    images: u8,
+}
+
+impl OpenRow {
+    /// Appends the head of a record with the full images that `head.op` has.
+    #[inline]
+    pub fn begin(out: &mut Vec<u8>, head: RowHead) -> Self {
+        let flags = match head.op {
+            Op::Update => BEFORE | AFTER,
+            Op::Delete => BEFORE,
+            _ => AFTER,
+        };
+        let start = out.len();
+        out.extend_from_slice(&[0, 0, 0, 0, head.op as u8, flags]);
+        out.extend_from_slice(&head.schema.to_le_bytes());
+        varint::put(out, head.ordinal);
+        out.extend_from_slice(&head.hlc.to_le_bytes());
+        let hashes = out.len();
+        let images = if head.op == Op::Update { 2 } else { 1 };
+        out.extend_from_slice(&[0; 16][..8 * usize::from(images)]);
+        Self { start, hashes, images }
+    }
+
+    /// Completes the record. `hashes` are the keys' of its images, in their order, as [`RowWriter`] makes them.
+    #[inline]
+    pub fn end(self, out: &mut [u8], hashes: [u64; 2]) -> Result<(), RowError> {
+        let len = u32::try_from(out.len() - self.start - 4).map_err(|_| RowError::TooLarge)?;
+        out[self.start..self.start + 4].copy_from_slice(&len.to_le_bytes());
+        out[self.hashes..self.hashes + 8].copy_from_slice(&hashes[0].to_le_bytes());
+        if self.images == 2 {
+            out[self.hashes + 8..self.hashes + 16].copy_from_slice(&hashes[1].to_le_bytes());
+            if hashes[0] != hashes[1] {
+                out[self.start + 5] |= KEY_CHANGED;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn write_image(out: &mut Vec<u8>, table: &Table, image: Image<'_>) -> Result<(), RowError> {
     let columns = table.columns.len();
     let got = image.present.map_or(image.values.len(), <[bool]>::len);

@@ -1,8 +1,8 @@
 //! The pipeline's state machine. Sans-IO: time and randomness come in, actions go out.
 //!
 //! A *slot* is one submission in flight. It goes to every sink; each sink takes its slots in order,
-//! several at a time, and has one write under way. A failed write is tried again with back-off, and
-//! nothing overtakes it.
+//! several at a time, and has one write under way, or as many as it says. A failed write is tried again with
+//! back-off together with those that were begun after it, and nothing overtakes it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -59,18 +59,25 @@ struct Slot {
 }
 
 #[derive(Debug)]
-enum Phase {
-    Idle,
-    Writing { count: usize, attempt: u32 },
-    Waiting { until: Mono, attempt: u32 },
+struct SinkState {
+    /// Slots not yet confirmed; those at the front are under way.
+    queue: VecDeque<u64>,
+    /// How many slots each write under way has, the oldest first.
+    under_way: VecDeque<usize>,
+    /// Failures since the last success.
+    attempt: u32,
+    /// Nothing is written before.
+    pause_until: Option<Mono>,
+    wants: Wants,
 }
 
-#[derive(Debug)]
-struct SinkState {
-    /// Slots not yet confirmed; the first `count` are under way while writing.
-    queue: VecDeque<u64>,
-    phase: Phase,
-    max_write_bytes: usize,
+/// How a sink wants its writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wants {
+    /// Most bytes in one write; 0 for no limit. One slot is always written, however large.
+    pub max_write_bytes: usize,
+    /// Writes that may be under way at a time; at least 1.
+    pub writes_under_way: usize,
 }
 
 /// The state machine.
@@ -87,19 +94,21 @@ pub struct Core {
 }
 
 impl Core {
-    /// One sink for each of `max_write_bytes` (0: no limit).
-    pub fn new(limits: Limits, max_write_bytes: &[usize]) -> Self {
-        let sink = |&max| SinkState {
+    /// One sink for each of `wants`.
+    pub fn new(limits: Limits, wants: &[Wants]) -> Self {
+        let sink = |&wants| SinkState {
             queue: VecDeque::new(),
-            phase: Phase::Idle,
-            max_write_bytes: if max == 0 { usize::MAX } else { max },
+            under_way: VecDeque::new(),
+            attempt: 0,
+            pause_until: None,
+            wants,
         };
         Self {
             limits,
             slots: VecDeque::new(),
             first: 0,
             bytes: 0,
-            sinks: max_write_bytes.iter().map(sink).collect(),
+            sinks: wants.iter().map(sink).collect(),
             reading: true,
             done: VecDeque::new(),
         }
@@ -128,11 +137,11 @@ impl Core {
         slot
     }
 
-    /// The write under way at `sink` is durable.
+    /// The oldest write under way at `sink` is durable.
     pub fn written(&mut self, sink: usize) {
         let Some(state) = self.sinks.get_mut(sink) else { return };
-        let Phase::Writing { count, .. } = state.phase else { return };
-        state.phase = Phase::Idle;
+        let Some(count) = state.under_way.pop_front() else { return };
+        state.attempt = 0;
         let finished: Vec<u64> = state.queue.drain(..count).collect();
         for slot in finished {
             let Some(entry) = slot.checked_sub(self.first).and_then(|i| self.slots.get_mut(i as usize))
@@ -152,14 +161,19 @@ impl Core {
         }
     }
 
-    /// The write under way at `sink` failed and is worth another try. Returns the pause.
+    /// The oldest write under way at `sink` failed and is worth another try, and so are those begun after it, which
+    /// count as not written. Returns the pause.
     pub fn failed(&mut self, sink: usize, now: Mono, rng: &mut fastrand::Rng) -> Duration {
         let Some(state) = self.sinks.get_mut(sink) else { return Duration::ZERO };
-        let Phase::Writing { attempt, .. } = state.phase else { return Duration::ZERO };
-        let cap = self.limits.retry_min.saturating_mul(1 << attempt.min(20)).min(self.limits.retry_max);
+        if state.under_way.is_empty() {
+            return Duration::ZERO;
+        }
+        state.under_way.clear();
+        let cap = self.limits.retry_min.saturating_mul(1 << state.attempt.min(20)).min(self.limits.retry_max);
         // Full jitter, but never at once: the peer just failed.
         let pause = cap.mul_f64(0.1 + 0.9 * rng.f64());
-        state.phase = Phase::Waiting { until: now + pause, attempt: attempt + 1 };
+        state.pause_until = Some(now + pause);
+        state.attempt += 1;
         pause
     }
 
@@ -170,24 +184,30 @@ impl Core {
         }
         let (first, slots) = (self.first, &self.slots);
         for (sink, state) in self.sinks.iter_mut().enumerate() {
-            let attempt = match state.phase {
-                Phase::Idle => 0,
-                Phase::Waiting { until, attempt } if until <= now => attempt,
-                _ => continue,
+            let limit = match state.wants.max_write_bytes {
+                0 => usize::MAX,
+                max => max,
             };
+            // After a failure one write shows whether it is over.
+            let at_a_time = if state.attempt == 0 { state.wants.writes_under_way.max(1) } else { 1 };
+            if state.under_way.len() >= at_a_time || state.pause_until.is_some_and(|until| now < until) {
+                continue;
+            }
+            state.pause_until = None;
+            let begun: usize = state.under_way.iter().sum();
             let (mut count, mut bytes) = (0, 0usize);
-            for &slot in &state.queue {
+            for &slot in state.queue.iter().skip(begun) {
                 bytes += slots.get((slot - first) as usize).map_or(0, |s| s.bytes);
-                if count > 0 && bytes > state.max_write_bytes {
+                if count > 0 && bytes > limit {
                     break;
                 }
                 count += 1;
             }
             if count > 0 {
-                state.phase = Phase::Writing { count, attempt };
+                state.under_way.push_back(count);
                 return Some(Action::Write {
                     sink,
-                    slots: state.queue.iter().take(count).copied().collect(),
+                    slots: state.queue.iter().skip(begun).take(count).copied().collect(),
                 });
             }
         }
@@ -196,11 +216,7 @@ impl Core {
 
     /// When to call [`Self::poll_action`] again at the latest.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        let until = |s: &SinkState| match s.phase {
-            Phase::Waiting { until, .. } => Some(until),
-            _ => None,
-        };
-        self.sinks.iter().filter_map(until).min()
+        self.sinks.iter().filter_map(|sink| sink.pause_until).min()
     }
 
     /// Submissions and bytes in flight.
@@ -218,6 +234,12 @@ impl Core {
 mod tests {
     use super::*;
 
+    const ANY: Wants = wants(0, 1);
+
+    const fn wants(max_write_bytes: usize, writes_under_way: usize) -> Wants {
+        Wants { max_write_bytes, writes_under_way }
+    }
+
     fn writes(core: &mut Core, now: Mono) -> Vec<(usize, Vec<u64>)> {
         let mut out = Vec::new();
         while let Some(action) = core.poll_action(now) {
@@ -230,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_done_when_the_last_sink_has_it() {
-        let mut core = Core::new(Limits::default(), &[0, 0]);
+        let mut core = Core::new(Limits::default(), &[ANY, ANY]);
         let slot = core.submit(10);
         assert_eq!(writes(&mut core, Mono(0)), [(0, vec![slot]), (1, vec![slot])]);
         core.written(1);
@@ -242,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_waits_goes_in_one_write_up_to_the_sinks_limit() {
-        let mut core = Core::new(Limits::default(), &[25]);
+        let mut core = Core::new(Limits::default(), &[wants(25, 1)]);
         core.submit(10);
         assert_eq!(writes(&mut core, Mono(0)), [(0, vec![0])]);
         for _ in 0..4 {
@@ -259,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_is_repeated_first_and_only_after_its_pause() {
-        let mut core = Core::new(Limits::default(), &[0]);
+        let mut core = Core::new(Limits::default(), &[ANY]);
         let mut rng = fastrand::Rng::with_seed(1);
         core.submit(1);
         assert_eq!(writes(&mut core, Mono(0)), [(0, vec![0])]);
@@ -273,7 +295,7 @@ mod tests {
     #[test]
     fn pauses_grow_to_their_cap() {
         let limits = Limits::default();
-        let mut core = Core::new(limits, &[0]);
+        let mut core = Core::new(limits, &[ANY]);
         let (mut rng, mut now) = (fastrand::Rng::with_seed(7), Mono(0));
         core.submit(1);
         let mut longest = Duration::ZERO;
@@ -289,7 +311,7 @@ mod tests {
 
     #[test]
     fn credit_ends_at_the_high_mark_and_returns_at_the_low_one() {
-        let mut core = Core::new(Limits { slots: 10, bytes: 1000, ..Limits::default() }, &[1]);
+        let mut core = Core::new(Limits { slots: 10, bytes: 1000, ..Limits::default() }, &[wants(1, 1)]);
         let mut taken = 0;
         while core.has_credit() {
             core.submit(1);
@@ -304,7 +326,7 @@ mod tests {
                 break;
             }
         }
-        let mut one = Core::new(Limits { bytes: 10, ..Limits::default() }, &[0]);
+        let mut one = Core::new(Limits { bytes: 10, ..Limits::default() }, &[ANY]);
         assert!(one.has_credit());
         one.submit(1_000_000);
         assert!(!one.has_credit(), "a large one is taken alone");
@@ -312,11 +334,13 @@ mod tests {
 
     #[test]
     fn random_runs_lose_nothing_and_keep_the_order_of_every_sink() {
+        let mut most = [0; 3];
         for seed in 0..200 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let mut core = Core::new(Limits { slots: 16, bytes: 500, ..Limits::default() }, &[0, 40, 1]);
+            let wants = [wants(0, 1), wants(40, 3), wants(1, 4)];
+            let mut core = Core::new(Limits { slots: 16, bytes: 500, ..Limits::default() }, &wants);
             let (mut now, mut submitted, mut done) = (Mono(0), 0u64, Vec::new());
-            let mut under_way: [Option<Vec<u64>>; 3] = [None, None, None];
+            let mut under_way: [VecDeque<Vec<u64>>; 3] = Default::default();
             let mut confirmed: [Vec<u64>; 3] = Default::default();
             while submitted < 300 || !core.is_idle() {
                 match rng.u8(0..4) {
@@ -328,8 +352,9 @@ mod tests {
                     1 => now = now + Duration::from_millis(rng.u64(0..2000)),
                     _ => {
                         let sink = rng.usize(0..3);
-                        if let Some(slots) = under_way[sink].take() {
+                        if let Some(slots) = under_way[sink].pop_front() {
                             if rng.u8(0..5) == 0 {
+                                under_way[sink].clear();
                                 core.failed(sink, now, &mut rng);
                             } else {
                                 confirmed[sink].extend(slots);
@@ -341,7 +366,9 @@ mod tests {
                 while let Some(action) = core.poll_action(now) {
                     match action {
                         Action::Write { sink, slots } => {
-                            assert!(under_way[sink].replace(slots).is_none(), "two writes at once");
+                            under_way[sink].push_back(slots);
+                            most[sink] = most[sink].max(under_way[sink].len());
+                            assert!(under_way[sink].len() <= wants[sink].writes_under_way);
                         }
                         Action::Done { slot } => {
                             assert!(confirmed.iter().all(|c| c.contains(&slot)), "done too early");
@@ -356,5 +383,22 @@ mod tests {
             assert_eq!(done, all, "seed {seed}");
             assert_eq!(core.in_flight(), (0, 0));
         }
+        assert_eq!(most, [1, 3, 4], "writes at a time");
+    }
+
+    #[test]
+    fn writes_begun_after_a_failed_one_come_again_behind_it() {
+        let mut core = Core::new(Limits::default(), &[wants(1, 3)]);
+        let mut rng = fastrand::Rng::with_seed(1);
+        for _ in 0..4 {
+            core.submit(1);
+        }
+        assert_eq!(writes(&mut core, Mono(0)), [(0, vec![0]), (0, vec![1]), (0, vec![2])]);
+        core.written(0);
+        assert_eq!(writes(&mut core, Mono(0)), [(0, vec![3])]);
+        let now = Mono(0) + core.failed(0, Mono(0), &mut rng);
+        assert_eq!(writes(&mut core, now), [(0, vec![1])], "one shows whether it is over");
+        core.written(0);
+        assert_eq!(writes(&mut core, now), [(0, vec![2]), (0, vec![3])]);
     }
 }

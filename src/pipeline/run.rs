@@ -1,17 +1,17 @@
 //! The loop: takes submissions while there is credit, lets each sink write on its own task, and
 //! resolves what every sink has.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::FutureExt;
 
-use super::core::{Action, Core, Limits};
+use super::core::{Action, Core, Limits, Wants};
 use crate::control::Tap;
 use crate::event::{Batch, Origin};
 use crate::planted::{self, Bug};
-use crate::runtime::{self, LocalFuture, Stop, mono_now, wall_now_us};
+use crate::runtime::{self, LocalFuture, Mono, Stop, mono_now, wall_now_us};
 use crate::sink::{Abilities, Mark, Sink, SinkError};
 use crate::source::{Claim, Refused, Submission};
 use crate::telemetry;
@@ -91,14 +91,14 @@ pub async fn run(
     tap: Tap,
     stop: Stop,
 ) -> Result<(), PipelineError> {
-    let max_write: Vec<usize> = sinks.iter().map(|s| s.sink.abilities().max_write_bytes).collect();
+    let wants: Vec<Wants> = sinks.iter().map(|s| wants(s.sink.abilities())).collect();
     let names: Vec<String> = sinks.iter().map(|s| s.name.clone()).collect();
-    let mut core = Core::new(limits, &max_write);
+    let mut core = Core::new(limits, &wants);
     let (results_tx, results) = async_channel::unbounded();
     let mut jobs = Vec::new();
     let mut workers = Vec::new();
-    for (index, sink) in sinks.into_iter().enumerate() {
-        let (tx, rx) = async_channel::bounded(1);
+    for (index, (sink, wants)) in sinks.into_iter().zip(&wants).enumerate() {
+        let (tx, rx) = async_channel::bounded(wants.writes_under_way);
         jobs.push(tx);
         workers.push(runtime::spawn(worker(index, sink, keep.clone(), rx, results_tx.clone())));
     }
@@ -117,6 +117,10 @@ pub async fn run(
         Ok(())
     };
     work.or(late).await
+}
+
+fn wants(abilities: Abilities) -> Wants {
+    Wants { max_write_bytes: abilities.max_write_bytes, writes_under_way: abilities.writes_under_way.max(1) }
 }
 
 enum Event {
@@ -149,7 +153,7 @@ async fn drive(
                     };
                     let job = Job { parts: slots.iter().filter_map(part).collect() };
                     if let Some(tx) = jobs.get(sink) {
-                        // Never full: a sink has one write at a time. Closed only after the loop.
+                        // Never full: it holds the writes that may be under way. Closed only after the loop.
                         tx.try_send(job).ok();
                     }
                 }
@@ -262,6 +266,9 @@ async fn worker(
 ) {
     let abilities = named.sink.abilities();
     let mut claims = named.claims.take();
+    if abilities.writes_under_way > 1 {
+        overlapped(index, &mut named, keep.as_deref(), &jobs, &results).await;
+    }
     loop {
         let Job { mut parts } = match next_job(&jobs, &mut claims).await {
             Next::Write(job) => job,
@@ -271,7 +278,7 @@ async fn worker(
                 claim.done.try_send(claimed).ok();
                 continue;
             }
-            Next::End => break,
+            Next::End | Next::Ended(_) => break,
         };
         parts.retain(|part| !named.marks.iter().any(|mark| covers(mark, &part.batch)));
         let mut fenced = Vec::new();
@@ -308,8 +315,64 @@ async fn worker(
     }
 }
 
+/// Writes begun before the ones before them are durable.
+async fn overlapped(
+    index: usize,
+    named: &mut NamedSink,
+    keep: Option<&dyn KeepMarks>,
+    jobs: &async_channel::Receiver<Job>,
+    results: &async_channel::Sender<Written>,
+) {
+    let mut begun: VecDeque<(Measured, LocalFuture<'static, Result<(), SinkError>>)> = VecDeque::new();
+    loop {
+        let next = async { jobs.recv().await.ok().map(Next::Write) };
+        let oldest = async {
+            match begun.front_mut() {
+                Some((_, write)) => Some(Next::Ended(write.await)),
+                None => std::future::pending().await,
+            }
+        };
+        match oldest.or(next).await {
+            Some(Next::Write(Job { mut parts })) => {
+                parts.retain(|part| !named.marks.iter().any(|mark| covers(mark, &part.batch)));
+                let measured = Measured::of(&parts);
+                let batches = parts.into_iter().map(|part| part.batch).collect();
+                let write = named.sink.begin(batches, Vec::new()).unwrap_or_else(|| {
+                    Box::pin(async { Err(SinkError::Fatal("it takes one write at a time".to_owned())) })
+                });
+                begun.push_back((measured, write));
+            }
+            Some(Next::Ended(mut result)) => {
+                let Some((measured, _)) = begun.pop_front() else { continue };
+                if let (Ok(()), false, Some(keep)) = (&result, measured.marks.is_empty(), keep) {
+                    result = keep.keep(&named.name, measured.marks.clone()).await;
+                }
+                if result.is_ok() {
+                    measured.count(&named.name);
+                } else {
+                    // They fail too; what the pipeline hears of is the first.
+                    while let Some((_, write)) = begun.pop_front() {
+                        write.await.ok();
+                    }
+                    while jobs.try_recv().is_ok() {}
+                }
+                let written = Written { sink: index, result, fenced: Vec::new() };
+                if results.send(written).await.is_err() {
+                    return;
+                }
+            }
+            _ => break,
+        }
+    }
+    for (_, write) in begun {
+        write.await.ok();
+    }
+}
+
 enum Next {
     Write(Job),
+    /// The oldest write under way.
+    Ended(Result<(), SinkError>),
     Claim(Claim),
     End,
 }
@@ -342,45 +405,76 @@ async fn write(
     parts: &[Part],
 ) -> Result<(), SinkError> {
     let batches: Vec<Batch> = parts.iter().map(|part| part.batch.clone()).collect();
-    let marks = newest_marks(parts.iter().filter_map(|part| part.mark.as_ref()));
-    let started = mono_now();
-    let rows: u64 = batches.iter().map(|b| u64::from(b.rows)).sum();
-    let bytes: u64 = batches.iter().map(|b| b.bytes() as u64).sum();
-    let made: Vec<u64> = batches.iter().filter_map(last_made_ms).collect();
-    let kept_aside = if abilities.marks { Vec::new() } else { marks.clone() };
-    let mut result = named.sink.write(batches, if abilities.marks { marks } else { Vec::new() }).await;
-    if let (Ok(()), false, Some(keep)) = (&result, kept_aside.is_empty(), keep) {
+    let mut measured = Measured::of(parts);
+    let marks = if abilities.marks { std::mem::take(&mut measured.marks) } else { Vec::new() };
+    let mut result = named.sink.write(batches, marks).await;
+    if let (Ok(()), false, Some(keep)) = (&result, measured.marks.is_empty(), keep) {
         // After the sink and before the acknowledgement: a crash between doubles, never loses.
-        result = keep.keep(&named.name, kept_aside).await;
+        result = keep.keep(&named.name, measured.marks.clone()).await;
     }
     if result.is_ok() {
-        let label = [("sink", named.name.as_str())];
+        measured.count(&named.name);
+    }
+    result
+}
+
+/// What is said of a write when it is durable.
+struct Measured {
+    started: Mono,
+    rows: u64,
+    bytes: u64,
+    /// When the last row of each batch was made.
+    made_ms: Vec<u64>,
+    /// The watermarks that it moves.
+    marks: Vec<Mark>,
+}
+
+impl Measured {
+    fn of(parts: &[Part]) -> Self {
+        Self {
+            started: mono_now(),
+            rows: parts.iter().map(|part| u64::from(part.batch.rows)).sum(),
+            bytes: parts.iter().map(|part| part.batch.bytes() as u64).sum(),
+            made_ms: parts.iter().filter_map(|part| last_made_ms(&part.batch)).collect(),
+            marks: newest_marks(parts.iter().filter_map(|part| part.mark.as_ref())),
+        }
+    }
+
+    fn count(&self, sink: &str) {
+        let label = [("sink", sink)];
         telemetry::count("dts_sink_writes_total", &label, 1);
-        telemetry::count("dts_sink_rows_total", &label, rows);
-        telemetry::count("dts_sink_bytes_total", &label, bytes);
-        telemetry::observe("dts_sink_write_seconds", &label, mono_now().since(started).as_secs_f64());
+        telemetry::count("dts_sink_rows_total", &label, self.rows);
+        telemetry::count("dts_sink_bytes_total", &label, self.bytes);
+        telemetry::observe("dts_sink_write_seconds", &label, mono_now().since(self.started).as_secs_f64());
         let now_ms = wall_now_us() / 1000;
-        for ms in made {
+        for &ms in &self.made_ms {
             let latency = (now_ms - ms as i64).max(0) as f64 / 1000.0;
             telemetry::observe("dts_event_latency_seconds", &label, latency);
         }
     }
-    result
 }
 
 /// Whether a sink with this mark has all of `batch`.
 fn covers(mark: &Mark, batch: &Batch) -> bool {
     match &batch.origin {
         _ if planted::on(Bug::ForgetDedup) => false,
-        Origin::Input => false,
         Origin::Device { device, lane, epoch, last_seq, .. } => {
             (&mark.device, &mark.lane, mark.epoch) == (device, lane, *epoch) && *last_seq <= mark.seq
         }
+        _ => false,
     }
 }
 
 /// When the last row of a batch was made, in ms since 1970, if its clock was known.
 fn last_made_ms(batch: &Batch) -> Option<u64> {
+    match &batch.origin {
+        Origin::Binlog(log) => {
+            let committed = log.transactions.last().and_then(|t| t.commit_ts_us);
+            return committed.map(|us| us / 1000).or_else(|| log.events.last().map(|event| event.ts_ms));
+        }
+        Origin::Snapshot(_) => return None,
+        Origin::Input | Origin::Device { .. } => {}
+    }
     let row = batch.iter().last()?.ok()?;
     Some(batch.clock.hlc(row.head().hlc) >> 16).filter(|&ms| ms > 0)
 }

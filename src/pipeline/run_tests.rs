@@ -142,3 +142,88 @@ fn batches_of_fenced_sessions_are_left_out_and_the_rest_is_written() {
         assert!(state.written.borrow().iter().all(|m| *m.device != *"a" || m.session == 2));
     });
 }
+
+/// A sink that takes several writes; the test says when each is durable.
+#[derive(Default)]
+struct Several {
+    under_way: RefCell<VecDeque<(Vec<u64>, async_channel::Sender<Result<(), SinkError>>)>>,
+    durable: RefCell<Vec<u64>>,
+}
+
+struct Begins(Rc<Several>);
+
+impl Sink for Begins {
+    fn abilities(&self) -> Abilities {
+        Abilities { max_write_bytes: 1, writes_under_way: 3, ..Abilities::default() }
+    }
+
+    fn begin(
+        &mut self,
+        batches: Vec<Batch>,
+        _marks: Vec<Mark>,
+    ) -> Option<LocalFuture<'static, Result<(), SinkError>>> {
+        let seq = |batch: &Batch| match batch.origin {
+            Origin::Device { last_seq, .. } => last_seq,
+            _ => 0,
+        };
+        let (tx, rx) = async_channel::bounded(1);
+        self.0.under_way.borrow_mut().push_back((batches.iter().map(seq).collect(), tx));
+        Some(Box::pin(async move { rx.recv().await.unwrap() }))
+    }
+
+    fn write(&mut self, _batches: Vec<Batch>, _marks: Vec<Mark>) -> LocalFuture<'_, Result<(), SinkError>> {
+        unreachable!("it begins them")
+    }
+
+    fn probe(&mut self) -> LocalFuture<'_, Result<String, SinkError>> {
+        Box::pin(async { Ok(String::new()) })
+    }
+
+    fn close(self: Box<Self>) -> LocalFuture<'static, Result<(), SinkError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[test]
+fn writes_overlap_and_a_failed_one_takes_those_behind_it_along() {
+    block_on(async {
+        let state = Rc::new(Several::default());
+        let sink = Box::new(Begins(state.clone()));
+        let named = NamedSink { name: "s".to_owned(), sink, marks: Vec::new(), claims: None };
+        let (tx, rx) = async_channel::bounded(64);
+        let (_stopper, stop) = Stop::new();
+        let running = spawn(run(vec![named], None, Limits::default(), rx, Tap::default(), stop));
+        let mut receipts = Vec::new();
+        for seq in 1..=40 {
+            let (one, receipt) = submission("a", 1, seq);
+            tx.send(one).await.unwrap();
+            receipts.push(receipt);
+        }
+        drop(tx);
+        let (mut rng, mut most, mut failures) = (fastrand::Rng::with_seed(3), 0, 0);
+        while state.durable.borrow().len() < 40 {
+            runtime::sleep(Duration::from_millis(1)).await;
+            let mut under_way = state.under_way.borrow_mut();
+            most = most.max(under_way.len());
+            if rng.u8(0..3) == 0 {
+                continue;
+            }
+            if failures < 5 && rng.u8(0..4) == 0 {
+                // As the contract has it: all that were begun after it.
+                failures += usize::from(!under_way.is_empty());
+                for (_, done) in under_way.drain(..) {
+                    done.try_send(Err(SinkError::Retry("no".to_owned()))).unwrap();
+                }
+            } else if let Some((seqs, done)) = under_way.pop_front() {
+                state.durable.borrow_mut().extend(seqs);
+                done.try_send(Ok(())).unwrap();
+            }
+        }
+        assert_eq!(*state.durable.borrow(), (1..=40).collect::<Vec<_>>(), "each once, in order");
+        assert_eq!((most, failures), (3, 5));
+        for receipt in receipts {
+            assert_eq!(timeout(PATIENCE, receipt).await.expect("an answer"), Ok(()));
+        }
+        assert!(timeout(PATIENCE, running).await.expect("it ends").is_ok());
+    });
+}

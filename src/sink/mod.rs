@@ -68,6 +68,8 @@ pub struct Abilities {
     pub marks: bool,
     /// Most bytes of bodies that it wants in one write.
     pub max_write_bytes: usize,
+    /// Writes that it takes before the first of them is durable, by [`Sink::begin`]; 0 or 1: one after the other.
+    pub writes_under_way: usize,
 }
 
 /// Up to where a lane of a device is durable in this sink: the watermark.
@@ -105,6 +107,18 @@ pub trait Sink {
     /// of it is durable; after an error nothing may be taken for written, and the same batches may
     /// come again. Not cancel safe: drop the sink after dropping a write.
     fn write(&mut self, batches: Vec<Batch>, marks: Vec<Mark>) -> LocalFuture<'_, Result<(), SinkError>>;
+
+    /// As [`Self::write`], for sinks whose [`Abilities::writes_under_way`] is above 1: takes the batches now and
+    /// resolves when they are durable, whether it is polled or not. Writes are durable in the order in which they were
+    /// begun; after one failed, those begun after it fail too. `None`: this sink does not.
+    fn begin(
+        &mut self,
+        batches: Vec<Batch>,
+        marks: Vec<Mark>,
+    ) -> Option<LocalFuture<'static, Result<(), SinkError>>> {
+        drop((batches, marks));
+        None
+    }
 
     /// Every mark it holds. Called once, before the first write. Empty without `marks`.
     fn marks(&mut self) -> LocalFuture<'_, Result<Vec<Mark>, SinkError>> {

@@ -69,7 +69,7 @@ impl ThreadSink {
         abilities: Abilities,
         body: impl FnOnce(Receiver<Job>, Reply<()>) + Send + 'static,
     ) -> Result<Box<dyn Sink>, SinkError> {
-        let (jobs, rx) = async_channel::bounded(1);
+        let (jobs, rx) = async_channel::bounded(abilities.writes_under_way.max(1));
         let (opened, open) = async_channel::bounded(1);
         std::thread::Builder::new()
             .name(name.to_owned())
@@ -88,8 +88,12 @@ impl ThreadSink {
     }
 
     fn gone(&self) -> SinkError {
-        SinkError::Fatal(format!("thread {} has ended unexpectedly; restart dts and report this", self.name))
+        gone(self.name)
     }
+}
+
+fn gone(thread: &str) -> SinkError {
+    SinkError::Fatal(format!("thread {thread} has ended unexpectedly; restart dts and report this"))
 }
 
 impl Sink for ThreadSink {
@@ -99,6 +103,21 @@ impl Sink for ThreadSink {
 
     fn write(&mut self, batches: Vec<Batch>, marks: Vec<Mark>) -> LocalFuture<'_, Result<(), SinkError>> {
         Box::pin(self.ask(|reply| Job::Write(batches, marks, reply)))
+    }
+
+    fn begin(
+        &mut self,
+        batches: Vec<Batch>,
+        marks: Vec<Mark>,
+    ) -> Option<LocalFuture<'static, Result<(), SinkError>>> {
+        if self.abilities.writes_under_way <= 1 {
+            return None;
+        }
+        let (reply, answer) = async_channel::bounded(1);
+        // Full only if more were begun than the sink said; then the reply is dropped and reads as gone.
+        drop(self.jobs.try_send(Job::Write(batches, marks, reply)));
+        let name = self.name;
+        Some(Box::pin(async move { answer.recv().await.map_err(|_| gone(name))? }))
     }
 
     fn marks(&mut self) -> LocalFuture<'_, Result<Vec<Mark>, SinkError>> {

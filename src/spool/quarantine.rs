@@ -187,7 +187,7 @@ impl Store {
                 lane.meta = meta;
             }
             self.meta = store_meta;
-            let reason = format!("the file is damaged, and no new one can be made: {fault:?}");
+            let reason = format!("the file is damaged, and no new one can be made: {fault}");
             self.go_down(now, &reason);
         }
         done

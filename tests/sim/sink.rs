@@ -125,6 +125,7 @@ impl Sink for SqliteSink {
             ddl: true,
             marks: true,
             max_write_bytes: 8 << 20,
+            writes_under_way: 1,
         }
     }
 

@@ -80,7 +80,7 @@ impl Template {
 fn push(out: &mut String, name: Name, batch: &Batch, row: &RowView<'_>) {
     let (device, lane) = match &batch.origin {
         Origin::Device { device, lane, .. } => (&**device, &**lane),
-        Origin::Input => (LOCAL, LOCAL),
+        _ => (LOCAL, LOCAL),
     };
     let table = row.table();
     match name {

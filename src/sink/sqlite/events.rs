@@ -20,7 +20,7 @@ impl Event<'_, '_> {
     fn origin(&self) -> (Option<&str>, Option<&str>) {
         match &self.batch.origin {
             Origin::Device { device, lane, .. } => (Some(device), Some(lane)),
-            Origin::Input => (None, None),
+            _ => (None, None),
         }
     }
 

@@ -129,6 +129,7 @@ impl SinkConfig for Config {
                 ddl: true,
                 marks: true,
                 max_write_bytes: MAX_WRITE_BYTES,
+                writes_under_way: 1,
             };
             ThreadSink::start("sink-sqlite", abilities, move |jobs, opened| {
                 serve(&name, &options, &jobs, opened);

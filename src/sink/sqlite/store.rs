@@ -172,8 +172,8 @@ impl<'c> Store<'c> {
         written: &mut Written,
     ) -> Result<(), (ApplyError, Option<u32>)> {
         let key = match &batch.origin {
-            Origin::Input => None,
             Origin::Device { device, epoch, .. } => Some((device.clone(), *epoch)),
+            _ => None,
         };
         if let Some(key) = &key
             && !self.seen.contains_key(key)

@@ -40,7 +40,9 @@ impl SinkConfig for Config {
 }
 
 async fn start(fd: OwnedFd, format: Format) -> Result<Box<dyn Sink>, SinkError> {
-    let abilities = Abilities { ddl: true, max_write_bytes: 1 << 20, ..Abilities::default() };
+    // Two, so that the thread has the next while the first is answered; no failure of it is tried again.
+    let abilities =
+        Abilities { ddl: true, max_write_bytes: 1 << 20, writes_under_way: 2, ..Abilities::default() };
     ThreadSink::start("sink-stdout", abilities, move |jobs, opened| serve(fd, format, &jobs, &opened)).await
 }
 

@@ -4,6 +4,8 @@
 //! that is none in its character set, JSON as differences) get a shape of their own, in which that
 //! one column is `Bytes`, `Json` or `JsonPatch`: nothing is repaired and nothing lost.
 
+mod walk;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use super::table_map::TableMap;
 use super::value::Value;
 use crate::event;
 use crate::event::{Image, Op, RowError, RowHead, RowWriter, Table, TableKind, Type};
+
+pub use walk::RowsStamp;
 
 /// Converts text: collation id, bytes, where to append UTF-8. `false` if the bytes are no text in
 /// it, or the collation is unknown.
@@ -62,6 +66,8 @@ pub struct ToEvent {
     shapes: Vec<(Box<[As]>, Arc<Table>)>,
     /// Bytes that a COMPRESSED value may inflate to.
     max_value_bytes: usize,
+    walked: walk::Shape,
+    walk: walk::Scratch,
     how: Vec<As>,
     /// Bytes made for values, and which value has which.
     arena: Vec<u8>,
@@ -72,11 +78,13 @@ pub struct ToEvent {
 impl ToEvent {
     /// For the shape `map`; `version` is the schema's number at the source.
     pub fn new(map: &TableMap, version: u32, max_value_bytes: usize, to_utf8: ToUtf8<'_>) -> Self {
-        let columns = map.columns.iter().enumerate().map(|(i, c)| column(i, c, to_utf8)).collect();
+        let columns: Vec<_> = map.columns.iter().enumerate().map(|(i, c)| column(i, c, to_utf8)).collect();
         let (db, name) = (map.db.clone(), map.table.clone());
         let usual = Table { kind: TableKind::Table, db, name, version, columns };
         let how: Box<[As]> = vec![As::Usual; map.columns.len()].into();
         Self {
+            walked: walk::Shape::new(&map.columns, &usual),
+            walk: walk::Scratch::default(),
             shapes: vec![(how, Arc::new(usual))],
             max_value_bytes,
             how: Vec::new(),
@@ -92,6 +100,37 @@ impl ToEvent {
             Some((_, table)) => table,
             None => event::builtin::message(),
         }
+    }
+
+    /// Appends the records of all `rows`, each with the next ordinal; how many they are. `schema` tells the index of a
+    /// shape in the batch; that of [`Self::table`] stands in `stamp`.
+    pub fn write_all(
+        &mut self,
+        out: &mut Vec<u8>,
+        rows: &Rows<'_>,
+        stamp: RowsStamp,
+        to_utf8: ToUtf8<'_>,
+        schema: &mut dyn FnMut(&Arc<Table>) -> Option<u16>,
+    ) -> Result<u32, ToEventError> {
+        let start = out.len();
+        let walk = walk::write(&self.walked, &mut self.walk, out, rows, stamp, to_utf8)?;
+        let (mut written, complete) = walk;
+        if complete {
+            return Ok(written);
+        }
+        let mut cursor = rows.cursor();
+        let mut index = 0;
+        while let Some(row) = cursor.next() {
+            let row = row.inspect_err(|_| out.truncate(start))?;
+            if index >= written {
+                let ordinal = stamp.ordinal + u64::from(index);
+                let one = RowStamp { ordinal, hlc: stamp.hlc(ordinal) };
+                self.write(out, rows, &row, one, to_utf8, schema).inspect_err(|_| out.truncate(start))?;
+                written += 1;
+            }
+            index += 1;
+        }
+        Ok(written)
     }
 
     /// Appends the record of `row`, one of `rows`. `schema` tells the index of a shape in the batch

@@ -1,6 +1,6 @@
 //! Rows of the recordings as dts' own row records.
 
-use super::super::to_event::{RowStamp, ToEvent, utf8_only};
+use super::super::to_event::{RowStamp, RowsStamp, ToEvent, utf8_only};
 use super::*;
 use crate::event::{self, BatchBuilder, RowView, Type};
 
@@ -85,4 +85,39 @@ fn text_that_is_none_stays_bytes() {
         }
     });
     assert!(seen);
+}
+
+#[test]
+fn all_rows_of_an_event_at_once_are_the_records_of_each() {
+    let (mut events, mut records) = (0, 0);
+    // Old temporal types with fractions need the DDL.
+    for (name, _) in recordings().iter().filter(|(name, _)| !name.contains("hires")) {
+        let mut reader = reader(recording(name));
+        let mut converters = std::collections::HashMap::new();
+        while let Some(item) = reader.next().unwrap() {
+            let Event::Rows(rows) = item.event else { continue };
+            let to = converters
+                .entry(rows.table.generation)
+                .or_insert_with(|| ToEvent::new(rows.table, 1, 1 << 20, &mut utf8_only));
+            let mut batch = BatchBuilder::new("x".into());
+            let schema = batch.table(to.table()).unwrap();
+            let stamp = RowsStamp { ordinal: 65_530, time_ms: 1_700_000_000_000, schema };
+            let mut all = vec![7];
+            let written = to.write_all(&mut all, &rows, stamp, &mut utf8_only, &mut |t| batch.table(t));
+            let (mut each, mut cursor) = (vec![7], rows.cursor());
+            let mut count = 0;
+            while let Some(row) = cursor.next() {
+                let row = row.unwrap();
+                let ordinal = stamp.ordinal + count;
+                let one = RowStamp { ordinal, hlc: stamp.hlc(ordinal) };
+                to.write(&mut each, &rows, &row, one, &mut utf8_only, &mut |t| batch.table(t)).unwrap();
+                count += 1;
+            }
+            assert_eq!(u64::from(written.unwrap()), count, "{name}");
+            assert!(all == each, "{name}: {}", rows.table.full_name());
+            events += 1;
+            records += count;
+        }
+    }
+    assert!(events > 100 && records > 3000, "{events} {records}");
 }
