@@ -323,8 +323,11 @@ impl Store {
         Ok(())
     }
 
-    /// Numbers the rows that wait in memory.
+    /// Numbers the rows that wait in memory; not while it is unknown which numbers are given.
     pub(super) fn seal(&mut self, now: Mono, lane: usize) {
+        if self.numbers_in_doubt(lane) {
+            return;
+        }
         let (max, made, boot) = (self.options.max_body_bytes, self.elapsed(now), self.options.boot);
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.seal(max, made, boot);
@@ -339,6 +342,9 @@ impl Store {
 
     /// Writes the memory of `lanes` out.
     pub(super) fn flush(&mut self, now: Mono, lanes: &[usize], last: bool) -> Result<(), Fault> {
+        // Then it is known, too, what became of a commit in doubt.
+        let conn = self.usable(now)?;
+        self.conn = Some(conn);
         for &lane in lanes {
             self.seal(now, lane);
         }
@@ -418,7 +424,8 @@ impl Lane {
         let positions = pending.iter().flat_map(positions);
         match self.mem.back_mut() {
             Some(last) => last.positions.extend(positions),
-            None => self.settled.extend(positions),
+            // Not in doubt: whoever finds a transaction on disk must not take them for stored.
+            None => self.settled.extend(positions.map(|p| (u64::MAX, p))),
         }
     }
 
