@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::error::Fault;
@@ -502,6 +503,19 @@ pub(super) fn head_of(conn: &Connection, id: StoredId) -> Result<Head, Fault> {
         Some(row) => Head::read(row),
         None => Err(Fault::Corrupt(format!("batch {} is gone", id.0))),
     }
+}
+
+/// The body of one batch, which must be there.
+pub(super) fn body_of(conn: &Connection, head: &Head) -> Result<Bytes, Fault> {
+    let found: Option<Vec<u8>> = conn
+        .prepare_cached("SELECT body FROM batch WHERE id = ?1")?
+        .query_row([head.id.0], |r| r.get(0))
+        .optional()?;
+    let body = found.ok_or_else(|| Fault::Corrupt(format!("batch {} is gone", head.id.0)))?;
+    if crc32c::crc32c(&body) != head.crc {
+        return Err(Fault::Corrupt(format!("batch {} has a wrong checksum", head.id.0)));
+    }
+    Ok(body.into())
 }
 
 /// Whether a batch is there.
