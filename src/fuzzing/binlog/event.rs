@@ -120,7 +120,8 @@ impl Stream {
 
 /// What a DDL reader might say of it, right or wrong.
 fn describe(decoder: &mut Decoder, id: u64, n: usize) {
-    let specials = [None, Some(Special::Uuid), Some(Special::UuidSwapped), Some(Special::Inet4), Some(Special::Inet6)];
+    let specials =
+        [None, Some(Special::Uuid), Some(Special::UuidSwapped), Some(Special::Inet4), Some(Special::Inet6)];
     let hint = |i: usize| ColumnHint {
         name: Some(format!("c{i}").into()),
         unsigned: Some(i % 2 == 0),
@@ -218,7 +219,8 @@ fn made(g: &mut Gen<'_>, stream: &mut Stream) {
             body.extend([2, 0]);
         }
         body.push(count);
-        let bitmaps = if matches!(ty, T::UPDATE_ROWS | T::UPDATE_ROWS_V1 | T::PARTIAL_UPDATE_ROWS) { 2 } else { 1 };
+        let bitmaps =
+            if matches!(ty, T::UPDATE_ROWS | T::UPDATE_ROWS_V1 | T::PARTIAL_UPDATE_ROWS) { 2 } else { 1 };
         for _ in 0..bitmaps * usize::from(count).div_ceil(8) {
             body.push(if g.bit() { 0xff } else { g.u8() });
         }

@@ -33,7 +33,9 @@ fn patch(doc: &Json<'_>, diffs: &JsonDiffs<'_>) {
 }
 
 fn check(written: bool, out: &[u8], bytes: usize) {
-    let Some(text) = out.strip_prefix(b"before") else { return assert!(out.is_empty(), "the buffer was changed") };
+    let Some(text) = out.strip_prefix(b"before") else {
+        return assert!(out.is_empty(), "the buffer was changed");
+    };
     if !written {
         return assert!(text.is_empty(), "an error leaves text");
     }
