@@ -120,15 +120,21 @@ impl Stream {
 
 /// What a DDL reader might say of it, right or wrong.
 fn describe(decoder: &mut Decoder, id: u64, n: usize) {
-    let specials =
-        [None, Some(Special::Uuid), Some(Special::UuidSwapped), Some(Special::Inet4), Some(Special::Inet6)];
+    let specials = [
+        None,
+        Some(Special::Uuid),
+        Some(Special::UuidSwapped),
+        Some(Special::Inet4),
+        Some(Special::Inet6),
+        Some(Special::Vector),
+    ];
     let hint = |i: usize| ColumnHint {
         name: Some(format!("c{i}").into()),
         unsigned: Some(i % 2 == 0),
         charset: Some([63, 45, 8, 28][i % 4]),
         labels: if i % 3 == 0 { [b"x".as_slice().into()].into() } else { [].into() },
         key: (i == 0).then_some(KeyPart { ordinal: 0, prefix: 0 }),
-        special: specials.get((i + id as usize) % 5).copied().flatten(),
+        special: specials.get((i + id as usize) % 6).copied().flatten(),
         fsp: Some((i % 9) as u8),
     };
     let hints: Vec<_> = (0..n).map(hint).collect();
