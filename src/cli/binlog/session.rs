@@ -171,6 +171,7 @@ impl Tables {
             T::Uuid => Some(Special::Uuid),
             T::Inet4 => Some(Special::Inet4),
             T::Inet6 => Some(Special::Inet6),
+            T::Vector => Some(Special::Vector),
             _ => None,
         };
         let fsp = match column.ty {
