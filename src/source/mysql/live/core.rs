@@ -1,5 +1,6 @@
 //! The source's core: events in; batches, marks and schemas out. No IO, no clock of its own.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use super::config::OnUnlogged;
 use super::error::LiveError;
 use super::filter::Filter;
 use super::place::{GtidState, Mark, Tracker};
+use super::statement::{brief, changes_rows, loses_rows, same_xid, savepoint};
 use crate::event::binlog::{Binlog, Gtid, RowsEvent, Transaction};
 use crate::event::{Batch, BatchBuilder, Image, Op, Origin, Value, builtin};
 use crate::runtime::Mono;
@@ -588,7 +590,7 @@ impl Core {
             Kind::Dml => {
                 self.opened(start);
                 let text = match &statement.sql {
-                    Ok(sql) => std::borrow::Cow::Borrowed(sql.as_str()),
+                    Ok(sql) => Cow::Borrowed(&**sql),
                     Err(bytes) => String::from_utf8_lossy(bytes),
                 };
                 if changes_rows(&text) && self.filter.is_named_in(&text, query.db) {
@@ -724,7 +726,7 @@ impl Core {
             }
         }
         self.views.clear();
-        if let Some(why) = self.loses_rows(query.db, statement) {
+        if let Some(why) = loses_rows(&self.filter, query.db, statement) {
             let sql = brief(statement.sql.as_deref().unwrap_or_default());
             self.unlogged("ddl", &format!("{why}: {sql}"), end)?;
         }
@@ -770,7 +772,7 @@ impl Core {
         ts_ms: u64,
     ) -> Result<Batch, crate::event::RowError> {
         let sql = match &statement.sql {
-            Ok(text) => std::borrow::Cow::Borrowed(text.as_str()),
+            Ok(text) => Cow::Borrowed(&**text),
             Err(raw) => String::from_utf8_lossy(raw),
         };
         let tables = serde_json::to_string(&statement.tables).unwrap_or_default();
@@ -798,43 +800,6 @@ impl Core {
         let mut batch = builder.finish();
         batch.origin = Origin::Binlog(Arc::new(binlog));
         Ok(batch)
-    }
-
-    /// Why a statement changes rows of wanted tables that no event shows; `None` if it does not.
-    fn loses_rows(&self, db: &str, statement: &Statement) -> Option<&'static str> {
-        let sql = statement.sql.as_deref().unwrap_or_default();
-        let upper: String = sql.chars().take(4096).collect::<String>().to_ascii_uppercase();
-        let words: Vec<&str> =
-            upper.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).collect();
-        let has = |pair: [&str; 2]| words.windows(2).any(|found| found == pair);
-        let wanted: Vec<bool> =
-            statement.tables.iter().map(|[db, table]| self.filter.wants(db, table)).collect();
-        match words.as_slice() {
-            ["DROP", "DATABASE" | "SCHEMA", rest @ ..] => {
-                let name = rest.last().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
-                (self.filter.wants_some_of(&name)
-                    || self.filter.wants_some_of(db) && db.eq_ignore_ascii_case(&name))
-                .then_some("a database with tables that are followed was dropped")
-            }
-            ["RENAME", "TABLE" | "TABLES", ..] => {
-                // Pairs of the old name and the new one.
-                wanted
-                    .chunks(2)
-                    .any(|pair| pair.first() != pair.last())
-                    .then_some("a table was renamed into or out of the filter")
-            }
-            ["ALTER", ..] if wanted.contains(&true) => {
-                if wanted.contains(&false) && words.contains(&"RENAME") {
-                    return Some("a table was renamed into or out of the filter");
-                }
-                let partition = [["DROP", "PARTITION"], ["TRUNCATE", "PARTITION"], ["EXCHANGE", "PARTITION"]];
-                if partition.into_iter().any(has) {
-                    return Some("rows went with a partition");
-                }
-                has(["IMPORT", "TABLESPACE"]).then_some("rows came with a tablespace")
-            }
-            _ => None,
-        }
     }
 
     /// A change that no row tells.
@@ -888,51 +853,6 @@ fn shorten(gtids: &mut Vec<Gtid>) {
         }
     }
     gtids.extend(last.into_values());
-}
-
-/// Whether the statement changes rows; others of its kind prepare or ask.
-fn changes_rows(sql: &str) -> bool {
-    let upper: String = sql.chars().take(64).collect::<String>().to_ascii_uppercase();
-    let mut words = upper.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
-    matches!(
-        words.next(),
-        Some("INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" | "CALL" | "IMPORT")
-    )
-}
-
-/// `SAVEPOINT a`, ``ROLLBACK TO SAVEPOINT `a` ``: the name.
-fn savepoint(sql: &str) -> Box<str> {
-    sql.split_whitespace().last().unwrap_or_default().trim_matches('`').into()
-}
-
-/// Whether two spellings name one XID: `'a','b',1` and `X'61',X'62',1`.
-fn same_xid(a: &str, b: &str) -> bool {
-    fn read(xid: &str) -> Option<(Vec<u8>, Vec<u8>, u64)> {
-        let mut parts = xid.split(',').map(str::trim);
-        let mut bytes = |or: &'static str| {
-            let part = parts.next().unwrap_or(or);
-            let hex = part.strip_prefix(['X', 'x']).or_else(|| part.strip_prefix("0x"));
-            let inner = hex.unwrap_or(part).trim_matches('\'');
-            match hex {
-                None => Some(inner.as_bytes().to_vec()),
-                Some(_) => (0..inner.len() / 2)
-                    .map(|i| u8::from_str_radix(inner.get(2 * i..2 * i + 2)?, 16).ok())
-                    .collect(),
-            }
-        };
-        let (gtrid, bqual) = (bytes("")?, bytes("''")?);
-        Some((gtrid, bqual, parts.next().map_or(Some(1), |n| n.parse().ok())?))
-    }
-    a == b || read(a).is_some_and(|a| read(b) == Some(a))
-}
-
-/// The beginning of a statement, for people.
-fn brief(sql: &str) -> String {
-    let mut text: String = sql.chars().take(120).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.len() < sql.len() {
-        text.push('…');
-    }
-    text
 }
 
 /// The version of the table's schema: it grows when the table looks otherwise than before.
