@@ -47,6 +47,7 @@ connectors! {
     "file" "source-file" file;
     "http" "source-http" http;
     "mqtt" "source-mqtt" mqtt;
+    "mysql-binlog" "source-mysql" mysql;
     "sqlite" "source-sqlite" sqlite;
     "stdin" "source-stdin" stdin;
 }
@@ -93,7 +94,7 @@ macro_rules! features {
 }
 
 features! {
-    "source-sqlite" "source-http" "source-file" "source-mqtt" "source-stdin" "source-exec" "source-devices"
+    "source-sqlite" "source-http" "source-file" "source-mqtt" "source-mysql" "source-stdin" "source-exec" "source-devices"
     "sink-centre" "sink-sqlite" "sink-file" "sink-stdout" "sink-null" "sink-http" "sink-mqtt"
     "spool" "mqtt" "tls" "quic" "http1" "http-port" "thread-ring" "zstd"
     "mysql-binlog" "cmd-edge" "cmd-ingest" "cmd-binlog"

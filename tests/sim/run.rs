@@ -16,7 +16,10 @@ const SEEDS: u64 = 1_000;
 const THREADS: usize = 2;
 /// Seeds that fail, each with its reason; docs/simulation.md, "Open". They are run by `DTS_SIM_SEED` and by nothing else.
 const OPEN: [(u64, &str); 2] = [
-    (362, "a clone evicted what stood at the centre's mark and below it: nothing is left that tells the fork"),
+    (
+        362,
+        "a clone evicted what stood at the centre's mark and below it: nothing is left that tells the fork",
+    ),
     (641, "after lost fsyncs an epoch holds numbers twice, and what is salvaged goes out in another order"),
 ];
 

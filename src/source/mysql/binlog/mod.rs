@@ -60,7 +60,7 @@
 //! - **Errors.** Any bytes give events or an [`Error`], never a panic, and no memory in proportion to
 //!   a number that a file claims. After an error the reader is at its end.
 
-mod bytes;
+pub(crate) mod bytes;
 pub mod checksum;
 mod column;
 mod crc32;
@@ -82,7 +82,7 @@ mod reader;
 mod rows;
 mod table_map;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub mod to_event;
 mod transaction;
 pub mod value;

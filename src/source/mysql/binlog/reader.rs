@@ -52,6 +52,8 @@ pub struct Options {
     /// Largest window of a Zstandard frame, as a power of two: what a payload may make the reader
     /// keep. Default: 27, 128 MiB, which level 22 uses on a large transaction; level 3 uses 2 MiB.
     pub zstd_window_log_max: u32,
+    /// How events end before the FORMAT_DESCRIPTION tells: what a replica asked for. Default: without checksum.
+    pub checksum_before_format: Checksum,
     /// Where large events of a stream are put aside. Default: the system's folder for that.
     pub temp_dir: PathBuf,
 }
@@ -63,6 +65,7 @@ impl Default for Options {
             max_row_bytes: 64 << 20,
             large_event_bytes: 16 << 20,
             zstd_window_log_max: 27,
+            checksum_before_format: Checksum::None,
             temp_dir: std::env::temp_dir(),
         }
     }
@@ -207,6 +210,7 @@ impl Reader {
         options.large_event_bytes = options.large_event_bytes.min(options.max_row_bytes);
         let decoder = Decoder::new()
             .verify_checksums(options.verify_checksums)
+            .checksum_before_format(options.checksum_before_format)
             .max_inflated_bytes(options.max_row_bytes.max(options.large_event_bytes) as u64);
         Self {
             input,

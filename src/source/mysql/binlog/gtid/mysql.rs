@@ -149,6 +149,27 @@ impl MySqlGtidSet {
         Ok(set)
     }
 
+    /// As [`Self::decode`] reads it: what a replica sends to say what it has.
+    pub fn encode(&self) -> Vec<u8> {
+        let tagged = self.sets.keys().any(|(_, tag)| !tag.is_empty());
+        let count = self.sets.len() as u64;
+        let mut out = if tagged { 1 << 56 | count << 8 | 1 } else { count }.to_le_bytes().to_vec();
+        for ((uuid, tag), ranges) in &self.sets {
+            out.extend_from_slice(uuid);
+            if tagged {
+                // A length of at most 32 as a variable-length integer of one byte.
+                out.push(tag.len << 1);
+                out.extend_from_slice(tag.as_str().as_bytes());
+            }
+            out.extend_from_slice(&(ranges.len() as u64).to_le_bytes());
+            for (first, last) in ranges {
+                out.extend_from_slice(&first.to_le_bytes());
+                out.extend_from_slice(&last.saturating_add(1).to_le_bytes());
+            }
+        }
+        out
+    }
+
     /// Whether it holds `gtid`.
     pub fn contains(&self, gtid: &MySqlGtid) -> bool {
         self.covers(gtid.uuid, gtid.tag, gtid.number, gtid.number)

@@ -125,3 +125,15 @@ proptest::proptest! {
         proptest::prop_assert_eq!(set.to_string().parse::<MySqlGtidSet>().unwrap(), set);
     }
 }
+
+#[test]
+fn what_is_encoded_is_what_was_read() {
+    for text in [
+        "",
+        "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:9",
+        "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:night:1-3:7,3e11fa47-71ca-11e1-9e33-c80aa9429563:4",
+    ] {
+        let set: MySqlGtidSet = text.parse().unwrap();
+        assert_eq!(MySqlGtidSet::decode(&set.encode()), Ok(set), "{text}");
+    }
+}
