@@ -147,7 +147,8 @@ fn a_stream_equals_the_dump_of_its_binlog(flavour: &'static str, options: &[&str
         server.sql(&format!("{MODES}{}", changes()));
         server.sql(&format!("use t; insert into end values ({round}); drop table k, k2; create table k(x varchar(20), y int, v int, primary key (y, x)); flush binary logs;"));
     }
-    live.reaches(2);
+    server.sql("use t; alter table end add column note int; insert into end values (3, 0)");
+    live.reaches(3);
     live.node.stop();
     assert_equal(&live.records(), &dumped(&server), flavour);
     let ddl = |records: &[Value]| -> Vec<String> {
@@ -156,10 +157,15 @@ fn a_stream_equals_the_dump_of_its_binlog(flavour: &'static str, options: &[&str
     };
     assert_eq!(ddl(&live.records()), ddl(&dumped(&server)), "{flavour}");
     // A second run has nothing to do but what is new.
-    server.sql("use t; insert into end values (77)");
+    server.sql("use t; insert into end values (77, 0)");
     live.node.start();
     live.reaches(77);
     live.node.stop();
+    let version = |id: i64| {
+        let row = live.rows().into_iter().find(|row| row["table"] == "end" && row["after"]["id"] == id);
+        row.unwrap()["schema"].clone()
+    };
+    assert_eq!((version(2), version(3), version(77)), (1.into(), 2.into(), 2.into()), "{flavour}");
     assert_equal(&live.records(), &dumped(&server), flavour);
 }
 
@@ -436,7 +442,7 @@ fn another_server_of_the_topology_is_read_on_and_a_foreign_one_refused() {
     std::fs::create_dir_all(&two).unwrap();
     let source = Mysql::start_in(one, "mysql97", GTID);
     let second: Vec<&str> =
-        GTID.iter().map(|o| if *o == "--server-id=1" { "--server-id=2" } else { o }).collect();
+        GTID.iter().map(|o| if *o == "--server-id=1" { "--server-id=2" } else { *o }).collect();
     let replica = Mysql::start_in(two, "mysql97", &second);
     source.sql(&format!("{MODES}{TABLES}"));
     let mut live = Live::new(&dir, &source, "moved", "");

@@ -11,12 +11,12 @@ use super::error::LiveError;
 use super::filter::Filter;
 use super::place::{GtidState, Mark, Tracker};
 use super::statement::{brief, changes_rows, loses_rows, same_xid, savepoint};
+use super::view::{View, to_utf8, version};
 use crate::event::binlog::{Binlog, Gtid, RowsEvent, Transaction};
 use crate::event::{Batch, BatchBuilder, Image, Op, Origin, Value, builtin};
 use crate::runtime::Mono;
 use crate::source::mysql::binlog::to_event::{RowsStamp, ToEvent, ToEventError};
 use crate::source::mysql::binlog::{Error, Event, Item, Place, Problem, Query, Rows, TableMap};
-use crate::source::mysql::charset;
 use crate::source::mysql::ddl::{Kind, Outcome};
 use crate::source::mysql::tables::{Entry, Statement, Tables, xid_of, xid_text};
 
@@ -52,7 +52,9 @@ pub(super) struct Core {
     /// What is known of tables.
     pub(super) tables: Tables,
     /// Entries of the history of schemas so far.
-    pub(super) schemas: u64,
+    schemas: u64,
+    /// Entries that are to be kept before the next mark.
+    kept: Vec<Entry>,
     /// By a table map's generation.
     views: HashMap<u64, View>,
     /// What each table looked like last, and the version of that.
@@ -84,13 +86,6 @@ pub(super) struct Read {
     pub(super) gtids: GtidState,
     pub(super) file: Arc<str>,
     pub(super) pos: u64,
-}
-
-/// A table as its rows are taken.
-#[derive(Debug)]
-struct View {
-    /// `None` if it is not wanted.
-    to_event: Option<ToEvent>,
 }
 
 /// The transaction at hand.
@@ -149,6 +144,7 @@ impl Core {
             on_unlogged,
             tables: Tables::default(),
             schemas: 0,
+            kept: Vec::new(),
             views: HashMap::new(),
             versions: HashMap::new(),
             tracker: Tracker::new(""),
@@ -197,17 +193,21 @@ impl Core {
     /// Schemas that were asked of the server when it stood at this place.
     pub(super) fn learn(&mut self, entries: Vec<Entry>, file: String, pos: u64) {
         entries.iter().for_each(|entry| self.tables.learn(entry));
-        self.schemas += entries.len() as u64;
-        if !entries.is_empty() {
-            self.asked.clone_from(&entries);
-            self.out.push_back(Out::Schema(entries));
-        }
+        self.asked.clone_from(&entries);
+        self.kept.extend(entries);
         self.known_until = Some((file, pos));
     }
 
     /// What the history of schemas says.
     pub(super) fn replay(&mut self, entries: &[Entry]) {
-        entries.iter().for_each(|entry| self.tables.learn(entry));
+        for entry in entries {
+            match &entry.version {
+                Some((table, shape, version)) => {
+                    self.versions.insert(table.as_str().into(), (*shape, *version));
+                }
+                None => self.tables.learn(entry),
+            }
+        }
         self.schemas = entries.len() as u64;
     }
 
@@ -321,11 +321,13 @@ impl Core {
         if self.open.as_ref().is_some_and(|open| open.state == State::Loose && open.statement_is_over) {
             self.commit(self.tracker.pos, now);
         }
+        self.mark.is_current = true;
         self.flush(false);
         let is_due = self.last_mark.is_none_or(|last| now.since(last) >= self.limits.mark_interval);
         if self.is_dirty && is_due {
             self.push_mark(now);
         }
+        self.mark.is_current = false;
     }
 
     // Transactions.
@@ -432,6 +434,10 @@ impl Core {
 
     /// What lies behind the server, but for prepared transactions, whose rows are only here.
     fn take_mark(&mut self) -> Mark {
+        if !self.kept.is_empty() {
+            self.schemas += self.kept.len() as u64;
+            self.out.push_back(Out::Schema(std::mem::take(&mut self.kept)));
+        }
         self.mark.schemas = self.schemas;
         let (file, pos) = match self.prepared.first() {
             Some(oldest) => (oldest.file.clone(), oldest.start),
@@ -561,7 +567,14 @@ impl Core {
                     self.tracker.pos
                 )));
             }
-            let version = version(&mut self.versions, map);
+            let (version, is_new) = version(&mut self.versions, map);
+            if is_new {
+                let version = self
+                    .versions
+                    .get(map.full_name().as_str())
+                    .map(|&(shape, n)| (map.full_name(), shape, n));
+                self.kept.push(Entry { version, ..Entry::default() });
+            }
             let to_event = ToEvent::new(map, version, self.limits.max_row_bytes, &mut to_utf8);
             let labels = |i: usize| {
                 let column = described.and_then(|table| table.columns.get(i))?;
@@ -712,8 +725,7 @@ impl Core {
                 self.asked.iter().for_each(|entry| self.tables.learn(entry));
             } else {
                 self.asked.clear();
-                self.schemas += 1;
-                self.out.push_back(Out::Schema(vec![entry.clone()]));
+                self.kept.push(entry.clone());
             }
             if let Outcome::Unknown { .. } = statement.outcome {
                 log::warn!(
@@ -853,27 +865,4 @@ fn shorten(gtids: &mut Vec<Gtid>) {
         }
     }
     gtids.extend(last.into_values());
-}
-
-/// The version of the table's schema: it grows when the table looks otherwise than before.
-fn version(versions: &mut HashMap<Box<str>, (u64, u32)>, map: &TableMap) -> u32 {
-    let shape = crate::source::mysql::tables::shape(map);
-    let known = versions.entry(map.full_name().into()).or_insert((shape, 1));
-    if known.0 != shape {
-        *known = (shape, known.1 + 1);
-    }
-    known.1
-}
-
-/// Text of any character set that servers have.
-pub(super) fn to_utf8(collation: u16, raw: &[u8], out: &mut Vec<u8>) -> bool {
-    let Some(set) = charset::by_collation(collation) else { return false };
-    let mut text = String::new();
-    match set.to_utf8(raw, &mut text) {
-        Ok(text) => {
-            out.extend_from_slice(text.as_bytes());
-            true
-        }
-        Err(_) => false,
-    }
 }
