@@ -81,7 +81,7 @@ fn fatal(error: impl std::fmt::Display) -> SourceError {
 
 /// Runs the source.
 pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop) -> Result<(), SourceError> {
-    let dir = outlet.state_dir.clone().ok_or_else(|| fatal("there is no state_dir for the checkpoint"))?;
+    let dir = outlet.state_dir.clone().ok_or_else(|| fatal("`mysql-binlog` keeps its own position and cannot fill a buffer: leave `buffer` out, and ship by another sink"))?;
     let start = Start::parse(&config.start).ok_or_else(|| fatal("`start` cannot be read"))?;
     let filter = Filter::new(&config.include_tables, &config.exclude_tables).map_err(fatal)?;
     let mut store = Store::open(&dir.join("checkpoint.db"), &name).map_err(fatal)?;

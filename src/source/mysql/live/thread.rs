@@ -22,6 +22,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A clash of `server_id`s is given up after so many.
 const MAX_CLASHES: u32 = 3;
+/// A connection that stood for so long was well.
+const WELL_AFTER: Duration = Duration::from_secs(600);
 /// The core looks at the clock once in so many events.
 const EVENTS_A_LOOK: u64 = 64;
 
@@ -67,7 +69,7 @@ pub(super) fn run(setup: Setup, core: Core, out: Sender<Message>, wake: Wake) ->
     let mut thread = Thread { setup, core, out, wake, server, has_begun };
     let (mut pause, mut clashes, mut rng) = (MIN_PAUSE, 0, crate::runtime::rng());
     loop {
-        let before = thread.core.borrow().events;
+        let (before, began) = (thread.core.borrow().events, mono_now());
         let Err(error) = thread.connect() else { return Ok(()) };
         let source = thread.setup.name.clone();
         telemetry::gauge("dts_mysql_connected", &[("source", &source)], 0.0);
@@ -78,6 +80,9 @@ pub(super) fn run(setup: Setup, core: Core, out: Sender<Message>, wake: Wake) ->
         // What was read up to here is whole.
         if thread.hand_on().is_err() {
             return Ok(());
+        }
+        if mono_now().since(began) > WELL_AFTER {
+            clashes = 0;
         }
         if matches!(error, LiveError::Clash(_)) {
             clashes += 1;
