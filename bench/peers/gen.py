@@ -264,9 +264,11 @@ for name in A.names or list(SETS):
     if one("SHOW BINARY LOG STATUS")[0] != start:
         sys.exit("the log rotated in between: raise max_binlog_size or lower --scale")
     run("FLUSH BINARY LOGS")
+    # Once it answers, the file is closed.
+    current = one("SHOW BINARY LOG STATUS")[0]
     dst = os.path.join(A.out, name + ".binlog")
     shutil.copyfile(os.path.join(A.server, "data", start), dst)
-    run("PURGE BINARY LOGS TO '%s'" % one("SHOW BINARY LOG STATUS")[0])
+    run("PURGE BINARY LOGS TO '%s'" % current)
     h = hashlib.sha256()
     with open(dst, "rb") as f:
         while chunk := f.read(1 << 20):
