@@ -143,7 +143,10 @@ fn fragments_of_rows_are_refused_by_name_and_with_what_to_do() {
         let error = walk(bytes, &Options::default()).unwrap_err();
         assert!(matches!(error.problem, Problem::FragmentedRows), "{error}");
         let text = error.to_string();
-        assert!(text.contains("PARTIAL_ROW_DATA") && text.contains("binlog_row_event_fragment_threshold"), "{text}");
+        assert!(
+            text.contains("PARTIAL_ROW_DATA") && text.contains("binlog_row_event_fragment_threshold"),
+            "{text}"
+        );
     }
 }
 
