@@ -143,7 +143,8 @@ impl Series {
                         let report = attempt(&(self.plan)(seed), false);
                         let mut sum = sum.lock().unwrap();
                         sum.add(&report);
-                        if !report.violations.is_empty() && sum.failed.as_ref().is_none_or(|(s, _)| seed < *s) {
+                        if !report.violations.is_empty() && sum.failed.as_ref().is_none_or(|(s, _)| seed < *s)
+                        {
                             stop.store(true, Ordering::Relaxed);
                             sum.failed = Some((seed, report));
                         }

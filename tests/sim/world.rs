@@ -205,7 +205,9 @@ impl<'p> World<'p> {
     /// Nothing happens for a while: nobody may dial but to probe, and what was connected stays so.
     fn quiet(&mut self) {
         let Some(tier) = self.all.tier.clone() else { return };
-        let look = |n| tier.watch.of(n, |seen| (seen.live_number(), seen.live().map(|l| l.transport), seen.dials.len()));
+        let look = |n| {
+            tier.watch.of(n, |seen| (seen.live_number(), seen.live().map(|l| l.transport), seen.dials.len()))
+        };
         let before: Vec<_> = (0..self.machines.len()).map(look).collect();
         let end = self.now.get() + QUIET_US;
         self.until(end, |_| false);
@@ -500,12 +502,7 @@ impl<'p> World<'p> {
         if self.centre.process.is_some() {
             return;
         }
-        match self.centre.start(
-            self.now.get(),
-            &self.all.net,
-            &self.all.oracle,
-            self.all.tier.as_ref(),
-        ) {
+        match self.centre.start(self.now.get(), &self.all.net, &self.all.oracle, self.all.tier.as_ref()) {
             Ok(()) => self.say(|| "the centre starts".into()),
             Err(e) => {
                 self.say(|| format!("the centre does not start: {e}"));
@@ -574,7 +571,9 @@ impl<'p> World<'p> {
         match &self.machines[n].process {
             None => "down",
             Some(_) => match &self.all.tier {
-                Some(tier) => tier.watch.of(n, |seen| seen.live().map_or("offline", |l| l.transport.as_str())),
+                Some(tier) => {
+                    tier.watch.of(n, |seen| seen.live().map_or("offline", |l| l.transport.as_str()))
+                }
                 None => self.all.net.state(n),
             },
         }
@@ -594,7 +593,9 @@ impl<'p> World<'p> {
             return "down";
         }
         let states = (0..self.machines.len()).map(|n| self.state(n));
-        let rank = |s: &&str| ["sending", "idle", "quic", "tls", "offline", "down"].iter().position(|x| x == s).unwrap_or(9);
+        let rank = |s: &&str| {
+            ["sending", "idle", "quic", "tls", "offline", "down"].iter().position(|x| x == s).unwrap_or(9)
+        };
         states.min_by_key(rank).unwrap_or("offline")
     }
 
@@ -604,7 +605,8 @@ impl<'p> World<'p> {
         *self.report.coverage.entry((fault.name(), state)).or_default() += 1;
         self.say(|| format!("FAULT {number}: {fault:?} ({state})"));
         let promised = fault.device().zip(self.all.tier.as_ref());
-        let promised = promised.and_then(|(n, tier)| tier.promise(self.plan, number, &self.all.net.way_now(n)));
+        let promised =
+            promised.and_then(|(n, tier)| tier.promise(self.plan, number, &self.all.net.way_now(n)));
         if let Some((due, promise)) = promised {
             self.promises.push(promise);
             self.at(due, Event::Promise(self.promises.len() - 1));

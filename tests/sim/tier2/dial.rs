@@ -26,7 +26,6 @@ const MORE_THAN_A_WORD: usize = 40;
 #[derive(Debug)]
 pub(in crate::sim) struct Line {
     pub(in crate::sim) transport: Transport,
-    pub(in crate::sim) opened: u64,
     /// CONNECT.
     wrote_first: Option<u64>,
     /// The centre's first and last word.
@@ -92,7 +91,12 @@ pub(in crate::sim) struct TierDial {
 
 impl TierDial {
     /// To be called while the device is entered.
-    pub(in crate::sim) fn new(tier: &Tier, name: &std::sync::Arc<str>, tcp: SimDial, now: Rc<Cell<u64>>) -> Self {
+    pub(in crate::sim) fn new(
+        tier: &Tier,
+        name: &std::sync::Arc<str>,
+        tcp: SimDial,
+        now: Rc<Cell<u64>>,
+    ) -> Self {
         let target = Target {
             host: std::net::Ipv4Addr::from(CENTRE).to_string(),
             quic_port: PORT,
@@ -100,7 +104,8 @@ impl TierDial {
             proxy: None,
         };
         let ca = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/tier2/ca.pem"));
-        let tls = TlsClient { ca_file: Some(ca), server_name: Some("centre".to_owned()), ..TlsClient::default() };
+        let tls =
+            TlsClient { ca_file: Some(ca), server_name: Some("centre".to_owned()), ..TlsClient::default() };
         let net = tier.net(Some(tcp.device), name);
         let options = DialOptions { quic: QuicLimits::client(), net, ..DialOptions::default() };
         let quic = Dialer::new(target, Some(tls), tcp.trust.clone(), options).unwrap();
@@ -112,7 +117,6 @@ impl TierDial {
         let line = self.watch.of(self.tcp.device, |seen| {
             seen.lines.push(Line {
                 transport,
-                opened: self.now.get(),
                 wrote_first: None,
                 heard_first: None,
                 heard: None,

@@ -13,8 +13,8 @@ use bytes::BytesMut;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionIdGenerator, EndpointConfig, Side, TimeSource, TransportErrorCode};
 use quinn_proto::crypto::{
-    AeadKey, ClientConfig, CryptoError, ExportKeyingMaterialError, HandshakeTokenKey, HeaderKey, HmacKey, KeyPair,
-    Keys, PacketKey, ServerConfig, Session, UnsupportedVersion,
+    AeadKey, ClientConfig, CryptoError, ExportKeyingMaterialError, HandshakeTokenKey, HeaderKey, HmacKey,
+    KeyPair, Keys, PacketKey, ServerConfig, Session, UnsupportedVersion,
 };
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectError, ConnectionId, TransportError};
@@ -321,7 +321,8 @@ impl NullSession {
         let name = ServerName::try_from(self.server.clone()).map_err(|e| refused(42, e.to_string()))?;
         let now = UnixTime::since_unix_epoch(Duration::ZERO);
         verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], now).map(|_| ()).map_err(|e| {
-            let expired = matches!(&e, rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { .. }));
+            let expired =
+                matches!(&e, rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { .. }));
             refused(if expired { 45 } else { 42 }, e.to_string())
         })
     }

@@ -21,9 +21,22 @@ impl Plan {
         (centre.max_body_bytes, centre.max_packet_bytes) = (4 << 20, 1 << 20);
         centre.write_us = centre.write_us.min(8_000);
         plan.horizon = rng.u64(20..90) * 1_000_000;
-        let count = if rng.u8(0..10) == 0 { 0 } else { rng.usize(1..7) };
+        // One fault by itself shows best what a link does about it.
+        let count = match rng.u8(0..10) {
+            0 => 0,
+            1..=4 => 1,
+            _ => rng.usize(2..7),
+        };
         let devices = plan.devices.len();
-        plan.faults = (0..count).map(|_| (rng.u64(2_000_000..plan.horizon), fault(&mut rng, devices))).collect();
+        plan.faults =
+            (0..count).map(|_| (rng.u64(2_000_000..plan.horizon), fault(&mut rng, devices))).collect();
+        if let [(at, fault)] = &mut plan.faults[..] {
+            *at = rng.u64(8_000_000..12_000_000);
+            if let Fault::BlackOut { ms, .. } | Fault::PathMtu { ms, .. } = fault {
+                *ms = rng.u64(27_000..60_000);
+            }
+            plan.horizon = plan.horizon.max(45_000_000);
+        }
         plan.faults.sort_by_key(|f| f.0);
         plan
     }
@@ -37,7 +50,7 @@ impl Plan {
             let it = fault.device().is_none_or(|d| d == device);
             it && *start <= to && start + fault.lasts_ms() * 1000 >= from
         };
-        to < self.horizon && from > 0 && !others.into_iter().any(|(_, f)| near(f))
+        to < self.horizon && !others.into_iter().any(|(_, f)| near(f))
     }
 }
 

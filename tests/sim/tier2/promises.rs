@@ -1,8 +1,9 @@
 //! What a link must do. Each promise is judged only where nothing else disturbs it.
 //!
-//! - while UDP is blocked and TCP is not, the device is soon connected over TLS;
+//! - while UDP is blocked and TCP is not, or the path has become too narrow for QUIC, the device is soon connected over TLS;
 //! - afterwards it returns to QUIC, if the path carries it;
-//! - a change of address that the device is told of, and a NAT that forgets, do not cost the connection over QUIC;
+//! - a change of address that the device is told of, a NAT that forgets, and a path that carries less but enough, do not cost the
+//!   connection over QUIC;
 //! - a switch between two healthy connections sends nothing by the old one once the new one has begun;
 //! - in quiet a connection over QUIC is not given up.
 
@@ -19,8 +20,10 @@ const MOVE_US: u64 = 12_000_000;
 pub(in crate::sim) const RETURN_US: u64 = 400_000_000;
 /// So long nothing happens, and nothing may be dialed: longer than QUIC's idle timeout and every NAT's patience.
 pub(in crate::sim) const QUIET_US: u64 = 150_000_000;
+/// QUIC's smallest path, headers of IPv4 and UDP included.
+const NEEDED_MTU: u16 = 1228;
 /// A disturbance is over so long after its end.
-const AFTERMATH_US: u64 = 40_000_000;
+const AFTERMATH_US: u64 = 20_000_000;
 
 /// Something that must have come true by a time.
 #[derive(Clone, Debug)]
@@ -28,12 +31,12 @@ pub(in crate::sim) enum Promise {
     /// Connected over TLS.
     Fallen { device: usize },
     /// This connection has said something since.
-    Moved { device: usize, line: usize, since: u64 },
+    Lives { device: usize, line: usize, since: u64, what: &'static str },
 }
 
 /// Whether a path of this kind carries QUIC.
 fn carries_quic(way: &Way) -> bool {
-    way.mtu >= 1228 && !way.udp_blocked
+    way.mtu >= NEEDED_MTU && !way.udp_blocked
 }
 
 impl Tier {
@@ -53,16 +56,17 @@ impl Tier {
         if transport != Transport::Quic || !carries_quic(way) {
             return None;
         }
+        let both = plan.devices[device].transports == Transports::Both;
+        let lasts = fault.lasts_ms() * 1000 > FALLBACK_US;
+        let fallen = Some((now + FALLBACK_US, Promise::Fallen { device }));
+        let lives = |what| Some((now + MOVE_US, Promise::Lives { device, line, since: *now, what }));
         match fault {
-            Fault::BlackOut { blocked: Blocked::Udp, ms, .. }
-                if ms * 1000 > FALLBACK_US
-                    && plan.devices[device].transports == Transports::Both
-                    && quiet(FALLBACK_US) =>
-            {
-                Some((now + FALLBACK_US, Promise::Fallen { device }))
-            }
-            Fault::NewAddress { told: true, .. } | Fault::NatRebind { .. } if quiet(MOVE_US) => {
-                Some((now + MOVE_US, Promise::Moved { device, line, since: *now }))
+            Fault::BlackOut { blocked: Blocked::Udp, .. } if both && lasts && quiet(FALLBACK_US) => fallen,
+            Fault::PathMtu { mtu, .. } if *mtu < NEEDED_MTU && both && lasts && quiet(FALLBACK_US) => fallen,
+            Fault::NewAddress { told: true, .. } if quiet(MOVE_US) => lives("survived an address"),
+            Fault::NatRebind { .. } if quiet(MOVE_US) => lives("survived a NAT"),
+            Fault::PathMtu { mtu, .. } if *mtu >= NEEDED_MTU && quiet(MOVE_US) => {
+                lives("survived a narrower path")
             }
             _ => None,
         }
@@ -73,14 +77,14 @@ impl Tier {
         match *promise {
             Promise::Fallen { device } => self.watch.of(device, |seen| match seen.live() {
                 Some(line) if line.transport == Transport::Tls => Ok("fell back in time"),
-                other => Err(format!("machine {device} is not on TLS though UDP is blocked: {other:?}")),
+                other => Err(format!("machine {device} is not on TLS though UDP leads nowhere: {other:?}")),
             }),
-            Promise::Moved { device, line, since } => self.watch.of(device, |seen| {
+            Promise::Lives { device, line, since, what } => self.watch.of(device, |seen| {
                 let it = &seen.lines[line];
                 if it.closed.is_none() && it.heard.is_some_and(|at| at > since) {
-                    Ok("survived an address")
+                    Ok(what)
                 } else {
-                    Err(format!("machine {device}: its connection did not survive the change of address: {it:?}"))
+                    Err(format!("machine {device}: its connection would have {what} and has not: {it:?}"))
                 }
             }),
         }
@@ -109,7 +113,8 @@ impl Tier {
                 met.push(("return to QUIC", turns(Transport::Tls, Transport::Quic)));
                 met.push(("rebind", seen.binds.saturating_sub(dials) as u32));
                 met.push(("path MTU shrank", ships.iter().filter(|l| l.shrunk).count() as u32));
-                let narrow = of.way.mtu < 1228 && ships.last().is_some_and(|l| l.transport == Transport::Tls);
+                let narrow =
+                    of.way.mtu < NEEDED_MTU && ships.last().is_some_and(|l| l.transport == Transport::Tls);
                 met.push(("narrow path, so TLS", u32::from(narrow)));
             });
         }

@@ -7,10 +7,14 @@ use crate::sim::trace;
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 120;
 
-const SERIES: Series = Series { plan: Plan::quic, open: &[], one: "DTS_SIM_QUIC_SEED={} cargo test --features full --lib sim::tier2::run::one_seed -- --nocapture" };
+const SERIES: Series = Series {
+    plan: Plan::quic,
+    open: &[],
+    one: "DTS_SIM_QUIC_SEED={} cargo test --features full --lib sim::tier2::run::one_seed -- --nocapture",
+};
 
 /// What a run over all seeds must have met.
-const MUST: [&str; 8] = [
+const MUST: [&str; 10] = [
     "connections over QUIC",
     "fallback to TLS",
     "return to QUIC",
@@ -19,6 +23,8 @@ const MUST: [&str; 8] = [
     "narrow path, so TLS",
     "fell back in time",
     "survived an address",
+    "survived a NAT",
+    "survived a narrower path",
 ];
 
 fn print(sum: &Sum) -> String {
@@ -40,7 +46,11 @@ fn a_hundred_seeds() {
         assert!(sum.met.get(what).copied().unwrap_or(0) > 0, "no seed met `{what}`:\n{}", print(&sum));
     }
     for name in Fault::QUIC_NAMES {
-        assert!(sum.coverage.keys().any(|(n, _)| *n == name), "no seed has the fault `{name}`:\n{}", print(&sum));
+        assert!(
+            sum.coverage.keys().any(|(n, _)| *n == name),
+            "no seed has the fault `{name}`:\n{}",
+            print(&sum)
+        );
     }
 }
 

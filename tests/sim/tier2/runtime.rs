@@ -13,7 +13,10 @@ use crate::runtime::simulated::Timer;
 use crate::runtime::{Mono, mono_now, spawn};
 
 /// The instant of [`Mono`] 0. Only differences are ever looked at.
-#[expect(clippy::disallowed_methods, reason = "an `Instant` cannot be made otherwise; which one does not matter")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an `Instant` cannot be made otherwise; which one does not matter"
+)]
 fn base() -> Instant {
     static BASE: OnceLock<Instant> = OnceLock::new();
     *BASE.get_or_init(Instant::now)

@@ -221,8 +221,13 @@ impl Udp {
                 let host = &hosts[device];
                 // As the shipped `bind`: what the route is known to carry.
                 if host.way.mtu_said && host.way.mtu < NEEDED_MTU {
-                    let (peer, mtu) = (remote.map(|r| r.to_string()).unwrap_or_default(), u32::from(host.way.mtu));
-                    return Err(io::Error::other(LinkError::PathMtu { peer, mtu, needed: u32::from(NEEDED_MTU) }));
+                    let (peer, mtu) =
+                        (remote.map(|r| r.to_string()).unwrap_or_default(), u32::from(host.way.mtu));
+                    return Err(io::Error::other(LinkError::PathMtu {
+                        peer,
+                        mtu,
+                        needed: u32::from(NEEDED_MTU),
+                    }));
                 }
                 private(device, host, rng.u16(32_768..61_000))
             }
@@ -249,13 +254,25 @@ impl Udp {
 
 impl Inner {
     /// What becomes of a datagram that leaves a socket.
-    fn send(&mut self, machine: Option<usize>, source: SocketAddr, stranded: bool, datagram: &Transmit<'_>, bytes: &[u8]) {
+    fn send(
+        &mut self,
+        machine: Option<usize>,
+        source: SocketAddr,
+        stranded: bool,
+        datagram: &Transmit<'_>,
+        bytes: &[u8],
+    ) {
         self.sent += 1;
-        let place = self.now ^ (u64::from(source.port()) << 40) ^ (u64::from(datagram.destination.port()) << 24);
+        let place =
+            self.now ^ (u64::from(source.port()) << 40) ^ (u64::from(datagram.destination.port()) << 24);
         self.trace = xxh3_64_with_seed(bytes, self.trace ^ place);
         let (device, direction) = match (machine, behind(datagram.destination)) {
             (Some(device), _) => (device, UP),
-            (None, Some((device, address))) if self.hosts.get(device).is_some_and(|h| h.address == address) => (device, DOWN),
+            (None, Some((device, address)))
+                if self.hosts.get(device).is_some_and(|h| h.address == address) =>
+            {
+                (device, DOWN)
+            }
             (None, _) => return,
         };
         let (now, rng) = (self.now, &mut self.rng);
@@ -330,9 +347,10 @@ impl Inner {
             datagram.to = *inside;
             Some(datagram.device)
         };
-        let socket = self.sockets.values_mut().find(|s| {
-            s.machine == machine && !s.stranded && s.local.port() == datagram.to.port()
-        })?;
+        let socket = self
+            .sockets
+            .values_mut()
+            .find(|s| s.machine == machine && !s.stranded && s.local.port() == datagram.to.port())?;
         if socket.queue.len() < RECEIVE_BUFFER {
             socket.queue.push_back(datagram);
         }
