@@ -506,7 +506,7 @@ impl Reader {
             return Ok(Ready::Skipped);
         }
         if ty == EventType::MARIADB_PARTIAL_ROW_DATA {
-            return Err(Problem::FragmentedRows);
+            return Err(Problem::FragmentedRows.into());
         }
         let max = self.options.max_row_bytes;
         if length > max {
