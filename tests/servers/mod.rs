@@ -5,6 +5,7 @@
 mod broker;
 mod charset;
 mod clients;
+mod kafka;
 mod mosquitto;
 mod mysql;
 mod mysql_live;
