@@ -41,6 +41,14 @@ pub(crate) enum Bug {
     ForgetPosition,
     /// What was handed out and not acknowledged is evicted.
     EvictWindow,
+    /// A connection over QUIC stays on its socket when the address changes.
+    ForgetRebind,
+    /// On TCP, QUIC is not tried again.
+    NeverProbe,
+    /// The next connection begins while the old one is still in use.
+    SwitchUndrained,
+    /// A connection on which nothing is acknowledged any more counts as alive.
+    OverlookStall,
 }
 
 /// Whether `bug` is switched on for this thread.

@@ -112,6 +112,17 @@ pub struct Net {
     /// that there is no way.
     #[allow(clippy::type_complexity)]
     pub bind: Rc<dyn Fn(SocketAddr, Option<SocketAddr>) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>>>,
+    /// What a simulation has in place of TLS and of the system's randomness.
+    #[cfg(test)]
+    pub(crate) null: Option<Rc<dyn Null>>,
+}
+
+/// A null session for TLS, and keys and numbers from a seed.
+#[cfg(test)]
+pub(crate) trait Null {
+    fn endpoint(&self) -> EndpointConfig;
+    fn client(&self, tls: &ClientTls) -> quinn::ClientConfig;
+    fn server(&self) -> quinn::ServerConfig;
 }
 
 impl Net {
@@ -131,7 +142,38 @@ impl Net {
             }
             udp_socket(socket, remote.is_none())
         };
-        Self { runtime: Arc::new(QuicRuntime), bind: Rc::new(bind) }
+        Self {
+            runtime: Arc::new(QuicRuntime),
+            bind: Rc::new(bind),
+            #[cfg(test)]
+            null: None,
+        }
+    }
+
+    fn endpoint_config(&self) -> EndpointConfig {
+        #[cfg(test)]
+        if let Some(null) = &self.null {
+            return null.endpoint();
+        }
+        EndpointConfig::default()
+    }
+
+    fn client_config(&self, tls: &ClientTls) -> Result<quinn::ClientConfig, LinkError> {
+        #[cfg(test)]
+        if let Some(null) = &self.null {
+            return Ok(null.client(tls));
+        }
+        let crypto = QuicClientConfig::try_from(tls.config.clone())
+            .map_err(|e| LinkError::Config(format!("TLS for QUIC: {e}")))?;
+        Ok(quinn::ClientConfig::new(Arc::new(crypto)))
+    }
+
+    fn server_config(&self, tls: Arc<rustls::ServerConfig>) -> Result<quinn::ServerConfig, LinkError> {
+        #[cfg(test)]
+        if let Some(null) = &self.null {
+            return Ok(null.server());
+        }
+        server_quic(tls)
     }
 
     /// A socket that leads to `remote`.
@@ -167,7 +209,7 @@ fn ip_udp_header(remote: SocketAddr) -> u32 {
 pub fn client_endpoint(net: &Net, remote: SocketAddr) -> Result<Endpoint, LinkError> {
     let peer = || remote.to_string();
     let socket = net.bind_for(remote).map_err(|e| LinkError::from_io("open a UDP socket", &peer(), e))?;
-    Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket, net.runtime.clone())
+    Endpoint::new_with_abstract_socket(net.endpoint_config(), None, socket, net.runtime.clone())
         .map_err(|error| LinkError::System { step: "start QUIC", error })
 }
 
@@ -179,10 +221,10 @@ pub fn server_endpoint(
     tls: Arc<rustls::ServerConfig>,
     limits: &QuicLimits,
 ) -> Result<Endpoint, LinkError> {
-    let config = server_quic(tls, limits)?;
+    let config = bounded(net.server_config(tls)?, limits);
     let socket = (net.bind)(local, None)
         .map_err(|e| LinkError::Config(format!("listen on UDP {local}: {e}. Is another process there?")))?;
-    Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(config), socket, net.runtime.clone())
+    Endpoint::new_with_abstract_socket(net.endpoint_config(), Some(config), socket, net.runtime.clone())
         .map_err(|error| LinkError::System { step: "start QUIC", error })
 }
 
@@ -192,17 +234,17 @@ pub fn set_server_tls(
     tls: Arc<rustls::ServerConfig>,
     limits: &QuicLimits,
 ) -> Result<(), LinkError> {
-    endpoint.set_server_config(Some(server_quic(tls, limits)?));
+    endpoint.set_server_config(Some(bounded(server_quic(tls)?, limits)));
     Ok(())
 }
 
-fn server_quic(
-    tls: Arc<rustls::ServerConfig>,
-    limits: &QuicLimits,
-) -> Result<quinn::ServerConfig, LinkError> {
+fn server_quic(tls: Arc<rustls::ServerConfig>) -> Result<quinn::ServerConfig, LinkError> {
     let crypto =
         QuicServerConfig::try_from(tls).map_err(|e| LinkError::Config(format!("TLS for QUIC: {e}")))?;
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    Ok(quinn::ServerConfig::with_crypto(Arc::new(crypto)))
+}
+
+fn bounded(mut config: quinn::ServerConfig, limits: &QuicLimits) -> quinn::ServerConfig {
     let waiting = u64::from(limits.max_handshakes);
     config
         .transport_config(Arc::new(limits.transport()))
@@ -210,7 +252,7 @@ fn server_quic(
         .max_incoming(usize::from(limits.max_handshakes))
         .incoming_buffer_size(16 << 10)
         .incoming_buffer_size_total(waiting * (16 << 10));
-    Ok(config)
+    config
 }
 
 /// Makes a connection and opens its stream. The caller sets the time limit. Cancel safe: dropping it
@@ -223,9 +265,7 @@ pub(super) async fn dial(
     limits: &QuicLimits,
 ) -> Result<Connection, LinkError> {
     let peer = remote.to_string();
-    let crypto = QuicClientConfig::try_from(tls.config.clone())
-        .map_err(|e| LinkError::Config(format!("TLS for QUIC: {e}")))?;
-    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut config = net.client_config(tls)?;
     config.transport_config(Arc::new(limits.transport()));
     let endpoint = client_endpoint(net, remote)?;
     // A refusal of an earlier attempt is not this one's.

@@ -268,7 +268,7 @@ struct Loaded<C> {
 }
 
 impl<C: Clone> Reloading<C> {
-    fn new(
+    pub(crate) fn new(
         files: Vec<PathBuf>,
         make: impl Fn() -> Result<C, LinkError> + 'static,
     ) -> Result<Self, LinkError> {

@@ -120,6 +120,62 @@ impl Node {
     }
 }
 
+thread_local! {
+    static NEXT_TIMER: Cell<u64> = const { Cell::new(1 << 63) };
+}
+
+/// A timer of the node that is entered when it is polled: quinn's must be `Send`.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    at: Mono,
+    /// No other timer of the thread has it.
+    id: Option<u64>,
+}
+
+impl Timer {
+    /// Rings at `at`.
+    pub(crate) fn new(at: Mono) -> Self {
+        Self { at, id: None }
+    }
+
+    /// Rings at `at` instead. To be polled again.
+    pub(crate) fn reset(&mut self, at: Mono) {
+        self.leave();
+        self.at = at;
+    }
+
+    fn leave(&mut self) {
+        if let Some(id) = self.id.take()
+            && let Some(node) = node()
+        {
+            let waker = node.timers.borrow_mut().remove(&(self.at, id));
+            drop(waker);
+        }
+    }
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(node) = node() else { return Poll::Pending };
+        if node.now() >= self.at {
+            self.leave();
+            return Poll::Ready(());
+        }
+        let id = *self.id.get_or_insert_with(|| NEXT_TIMER.replace(NEXT_TIMER.get() + 1));
+        let before = node.timers.borrow_mut().insert((self.at, id), cx.waker().clone());
+        drop(before);
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 struct Sleep {
     node: Rc<Node>,
     at: Mono,

@@ -167,7 +167,11 @@ impl Store {
 
     fn start(&mut self, now: Mono) -> Result<Opened, SpoolError> {
         self.finish_quarantine();
-        let loaded = self.load(now).and_then(|()| self.positions());
+        let loaded = if self.was_emptied()? {
+            Err(Fault::corrupt("the file is empty, and it was not always"))
+        } else {
+            self.load(now).and_then(|()| self.positions())
+        };
         let positions = match loaded {
             Ok(positions) => positions,
             Err(Fault::Corrupt(what)) => {
@@ -194,6 +198,16 @@ impl Store {
             lanes: self.lanes.iter().map(|l| l.name().clone()).collect(),
             unclean,
         })
+    }
+
+    /// Whether the file is there, empty and without a log, though epochs were given before: SQLite would take it for a new one.
+    /// (A file that is missing was removed by somebody, who knows.)
+    fn was_emptied(&mut self) -> Result<bool, SpoolError> {
+        if self.folder.size(FILE) != Some(0) || self.folder.size(LOG).is_some_and(|bytes| bytes > 0) {
+            return Ok(false);
+        }
+        let epoch = (self.epochs)(0).map_err(SpoolError::Epoch)?;
+        Ok(epoch >> 32 > 1)
     }
 
     /// Opens the file and reads its counters.

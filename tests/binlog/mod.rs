@@ -1,6 +1,7 @@
 //! `dts binlog` on recordings of real servers, on damaged files, and as part of a pipe.
 
 mod as_source;
+mod bad;
 mod craft;
 mod records;
 mod terminal;

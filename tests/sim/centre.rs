@@ -11,15 +11,19 @@ use super::net::{Accept, Net};
 use super::oracle::Oracle;
 use super::plan::CentrePlan;
 use super::sink::{PlainSink, SimMarks, SqliteSink};
+use super::tier2::Tier;
+use super::tier2::udp::{CENTRE, PORT};
 use crate::clock::Stamp;
 use crate::config::node::Kind as NodeKind;
 use crate::config::{ByteSize, Context, Field, Node as ConfigNode, Place};
 use crate::control::Tap;
+use crate::link::quic;
+use crate::link::tls::{self, Reloading};
 use crate::pipeline::core::Limits;
 use crate::pipeline::run::KeepMarks;
 use crate::pipeline::{self, NamedSink};
 use crate::runtime::simulated::Node;
-use crate::runtime::{Stop, Stopper, mono_now, spawn, wall_now_us};
+use crate::runtime::{Stop, Stopper, Task, mono_now, spawn, wall_now_us};
 use crate::sink::{Mark, Sink};
 use crate::source::devices::config::Config;
 use crate::source::devices::listener::{self, Shared};
@@ -50,6 +54,7 @@ pub(super) struct Process {
     pub(super) failed: Rc<RefCell<Option<String>>>,
     stop: Stopper,
     _alive: Stopper,
+    tier: Option<Tier>,
 }
 
 impl Centre {
@@ -77,13 +82,19 @@ impl Centre {
         config
     }
 
-    pub(super) fn start(&mut self, t: u64, net: &Rc<Net>, oracle: &Oracle) -> Result<(), String> {
+    pub(super) fn start(
+        &mut self,
+        t: u64,
+        net: &Rc<Net>,
+        oracle: &Oracle,
+        tier: Option<&Tier>,
+    ) -> Result<(), String> {
         self.starts += 1;
         let node = Node::new(self.clock.boot, self.seed.wrapping_add(self.starts << 40));
         node.set_clocks(self.clock.mono(t), self.clock.wall_us(t));
         let started = {
             let _entered = node.enter();
-            self.open(&node, oracle)
+            self.open(&node, oracle, tier)
         };
         match started {
             Ok(process) => {
@@ -98,7 +109,7 @@ impl Centre {
         }
     }
 
-    fn open(&self, node: &Rc<Node>, oracle: &Oracle) -> Result<Process, String> {
+    fn open(&self, node: &Rc<Node>, oracle: &Oracle, tier: Option<&Tier>) -> Result<Process, String> {
         let plan = &self.plan;
         let (sink, keep, marks): (Box<dyn Sink>, Option<Rc<dyn KeepMarks>>, Vec<Mark>) = if plan.plain {
             let (keep, stored) = SimMarks::open(DISK, oracle.clone()).map_err(|e| format!("marks: {e}"))?;
@@ -120,6 +131,7 @@ impl Centre {
         let (_alive, ended) = Stop::new();
         let shared = listener::share(&self.config(), &outlet, Vec::new(), None, ended);
         let (stop, stopping) = Stop::new();
+        let listening = tier.map(|tier| listen(&self.config(), shared.clone(), tier)).transpose()?;
         let feeder = spawn(shared.clone().feed(outlet));
         let sinks = vec![NamedSink { name: NAME.to_owned(), sink, marks, claims: None }];
         let run =
@@ -135,14 +147,15 @@ impl Centre {
         let (floor, done) = (shared.clone(), stopped.clone());
         spawn(async move {
             stopping.wait().await;
-            // As the listener's own end: what was taken is answered, then the connections go.
+            // As the listener's own end: nothing new comes, what was taken is answered, then the connections go.
+            drop(listening);
             floor.stop(Duration::from_millis(700)).await;
             drop(feeder);
             pipeline.await;
             done.set(true);
         })
         .detach();
-        Ok(Process { node: node.clone(), shared, stopped, failed, stop, _alive })
+        Ok(Process { node: node.clone(), shared, stopped, failed, stop, _alive, tier: tier.cloned() })
     }
 
     /// A connection comes in.
@@ -170,10 +183,29 @@ impl Centre {
         net.set_centre(false);
         if let Some(process) = self.process.take() {
             disk::with(DISK, |d| d.dead = true);
+            if let Some(tier) = &process.tier {
+                tier.udp.close_all(None);
+            }
             let Process { node, shared, stop, _alive, .. } = process;
             node.kill();
             let _entered = node.enter();
             drop((shared, stop, _alive));
         }
     }
+}
+
+/// The listener's QUIC, as shipped.
+fn listen(config: &Config, shared: Rc<Shared>, tier: &Tier) -> Result<Task<()>, String> {
+    // The null session does not look at it.
+    let unused = Reloading::new(Vec::new(), || {
+        let builder = rustls::ServerConfig::builder_with_provider(tls::provider());
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        Ok(Arc::new(builder.with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()))))
+    });
+    let unused = unused.map_err(|e| e.to_string())?;
+    let limits = listener::limits(config);
+    let net = tier.net(None, &"centre".into());
+    let endpoint = quic::server_endpoint(&net, (CENTRE, PORT).into(), unused.current(), &limits);
+    let endpoint = endpoint.map_err(|e| e.to_string())?;
+    Ok(spawn(listener::accept_quic(shared, endpoint, Rc::new(unused), limits)))
 }

@@ -14,6 +14,8 @@ use super::input::Producer;
 use super::net::{Net, SimDial};
 use super::oracle::{Input, Oracle};
 use super::plan::{DevicePlan, Transports};
+use super::tier2::Tier;
+use super::tier2::dial::TierDial;
 use super::vfs;
 use crate::clock::TimeKeeper;
 use crate::config::node::Kind as NodeKind;
@@ -21,7 +23,7 @@ use crate::config::{ByteSize, Context, Field, Node as ConfigNode, Place};
 use crate::control::Tap;
 use crate::engine::device::{epochs, intake};
 use crate::identity::Identity;
-use crate::link::{Transport, TrustTime};
+use crate::link::{Dial, Transport, TrustTime};
 use crate::runtime::simulated::Node;
 use crate::runtime::{Stop, Stopper, Task, boot_id, mono_now, rng, spawn, wall_now_us};
 use crate::sink::centre::config::{Config, LinkMode};
@@ -36,6 +38,8 @@ pub(super) struct Shared {
     pub(super) oracle: Oracle,
     pub(super) now: Rc<Cell<u64>>,
     pub(super) producing: Rc<Cell<bool>>,
+    /// In the second tier.
+    pub(super) tier: Option<Tier>,
 }
 
 /// One machine.
@@ -78,6 +82,7 @@ pub(super) struct Process {
     producers: Vec<Task<()>>,
     way_out: Option<Task<()>>,
     out: Stopper,
+    tier: Option<Tier>,
 }
 
 impl Machine {
@@ -85,6 +90,9 @@ impl Machine {
         let disk = index as u32 + 1;
         disk::Disk::make(disk, seed);
         all.net.add(plan.way.clone());
+        if let Some(tier) = &all.tier {
+            tier.udp.set_way(index, plan.way.clone());
+        }
         let t = all.now.get();
         let clock = Clock::new(seed | 1, t, 4_000_000, plan.ppm, plan.wall_error_us);
         let name: Arc<str> = name.into();
@@ -231,6 +239,10 @@ impl Machine {
             certificate: certificate(&self.name),
             heard: Cell::new(0),
         };
+        let dial: Rc<dyn Dial> = match &all.tier {
+            Some(tier) => Rc::new(TierDial::new(tier, &self.name, dial, all.now.clone())),
+            None => Rc::new(dial),
+        };
         let agent = Agent {
             device: self.name.clone(),
             identity,
@@ -244,7 +256,7 @@ impl Machine {
         let failed: Rc<RefCell<Option<String>>> = Rc::default();
         let (config, ships, ended) = (self.config(), spool.clone(), failed.clone());
         let way_out = spawn(async move {
-            if let Err(e) = driver::run_over(Rc::new(dial), ships, &config, agent, stop_out).await {
+            if let Err(e) = driver::run_over(dial, ships, &config, agent, stop_out).await {
                 ended.replace(Some(e.to_string()));
             }
         });
@@ -261,6 +273,7 @@ impl Machine {
             producers,
             way_out: Some(way_out),
             out,
+            tier: all.tier.clone(),
         })
     }
 
@@ -288,6 +301,9 @@ impl Machine {
     pub(super) fn die(&mut self) {
         if let Some(process) = self.process.take() {
             disk::with(self.disk, |d| d.dead = true);
+            if let Some(tier) = &process.tier {
+                tier.udp.close_all(Some(self.index));
+            }
             let Process { node, local, outlets, spool, producers, way_out, .. } = process;
             node.kill();
             let _entered = node.enter();

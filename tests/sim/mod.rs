@@ -11,6 +11,7 @@
 //! | [`run`] | seeds, shrinking, the table of what was met |
 //! | [`trace`] | what the product's own log says, in virtual time |
 //! | [`planted`] | bugs that the oracle must see |
+//! | [`tier2`] | the same over the shipped QUIC shell, on a simulated UDP |
 //!
 //! `docs/simulation.md` says how to run it and what is not modelled.
 
@@ -34,6 +35,7 @@ mod planted;
 mod regressions;
 mod run;
 mod sink;
+mod tier2;
 mod trace;
 mod vfs;
 mod world;

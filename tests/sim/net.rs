@@ -47,6 +47,14 @@ pub(super) struct Way {
     pub(super) tcp_blocked: bool,
     /// The machine is off: it says nothing, not even that it is gone.
     pub(super) silent: bool,
+    /// For the second tier: of a thousand datagrams so many come late, so many come twice.
+    pub(super) reordered: u32,
+    pub(super) doubled: u32,
+    /// Largest packet, and whether the device is told.
+    pub(super) mtu: u16,
+    pub(super) mtu_said: bool,
+    /// After so much silence the NAT forgets a mapping.
+    pub(super) nat_idle_us: u64,
 }
 
 impl Default for Way {
@@ -59,6 +67,11 @@ impl Default for Way {
             udp_blocked: false,
             tcp_blocked: false,
             silent: false,
+            reordered: 0,
+            doubled: 0,
+            mtu: 1500,
+            mtu_said: false,
+            nat_idle_us: u64::MAX / 2,
         }
     }
 }
@@ -172,6 +185,11 @@ impl Net {
                 pipe.last_at = pipe.last_at.min(now + 1_000_000);
             }
         }
+    }
+
+    /// The way of a device as it is now.
+    pub(super) fn way_now(&self, device: usize) -> Way {
+        self.inner.borrow().ways[device].clone()
     }
 
     pub(super) fn set_centre(&self, up: bool) {

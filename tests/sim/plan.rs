@@ -137,6 +137,17 @@ pub(super) enum Fault {
         device: usize,
         told: bool,
     },
+    /// The NAT in front of the device forgets every mapping. Second tier only.
+    NatRebind {
+        device: usize,
+    },
+    /// The path carries less; `said`: the device is told. Second tier only.
+    PathMtu {
+        device: usize,
+        mtu: u16,
+        said: bool,
+        ms: u64,
+    },
     /// Late, lossy, lopsided.
     BadWay {
         device: usize,
@@ -229,6 +240,8 @@ impl Fault {
             Self::Cut { .. } => "connection cut",
             Self::BlackOut { .. } => "black-out",
             Self::NewAddress { .. } => "address change",
+            Self::NatRebind { .. } => "NAT forgets",
+            Self::PathMtu { .. } => "path MTU shrinks",
             Self::BadWay { .. } => "loss and uneven delay",
             Self::SlowDisk { .. } => "slow disk",
             Self::FullDisk { .. } => "full disk",
@@ -249,7 +262,40 @@ impl Fault {
         }
     }
 
-    /// The names of all.
+    /// The names of those of the second tier.
+    pub(super) const QUIC_NAMES: [&'static str; 13] = [
+        "kill",
+        "power cut",
+        "restart",
+        "centre: kill",
+        "centre: power cut",
+        "centre: restart",
+        "connection cut",
+        "black-out",
+        "address change",
+        "NAT forgets",
+        "path MTU shrinks",
+        "loss and uneven delay",
+        "clock drift",
+    ];
+
+    /// How long it lasts, or until what it ended is begun again.
+    pub(super) fn lasts_ms(&self) -> u64 {
+        match self {
+            Self::Kill { ms, .. }
+            | Self::PowerCut { ms, .. }
+            | Self::Restart { ms, .. }
+            | Self::CentreKill { ms }
+            | Self::CentrePowerCut { ms }
+            | Self::CentreRestart { ms }
+            | Self::BlackOut { ms, .. }
+            | Self::PathMtu { ms, .. }
+            | Self::BadWay { ms, .. } => *ms,
+            _ => 0,
+        }
+    }
+
+    /// The names of those of the first tier.
     pub(super) const NAMES: [&'static str; 30] = [
         "kill",
         "kill within a write",
@@ -294,6 +340,8 @@ impl Fault {
             | Self::Cut { device }
             | Self::BlackOut { device, .. }
             | Self::NewAddress { device, .. }
+            | Self::NatRebind { device }
+            | Self::PathMtu { device, .. }
             | Self::BadWay { device, .. }
             | Self::SlowDisk { device, .. }
             | Self::FullDisk { device, .. }
@@ -322,6 +370,8 @@ pub(super) struct Plan {
     pub(super) faults: Vec<(u64, Fault)>,
     /// Until then there are inputs and faults, in µs.
     pub(super) horizon: u64,
+    /// The second tier: over the shipped QUIC shell.
+    pub(super) quic: bool,
 }
 
 impl Plan {
@@ -362,7 +412,7 @@ impl Plan {
             lies += u32::from(copies(f));
             !copies(f) || lies == 1
         });
-        Self { seed, devices, centre, faults, horizon }
+        Self { seed, devices, centre, faults, horizon, quic: false }
     }
 }
 

@@ -58,17 +58,29 @@ fn shrink(plan: &Plan) -> Plan {
     best
 }
 
+/// Seeds of one kind.
+pub(super) struct Series {
+    pub(super) plan: fn(u64) -> Plan,
+    /// Seeds that are not run with others.
+    pub(super) open: &'static [(u64, &'static str)],
+    /// The command for one seed, which stands where `{}` is.
+    pub(super) one: &'static str,
+}
+
+const FIRST: Series = Series {
+    plan: Plan::of,
+    open: &OPEN,
+    one: "DTS_SIM_SEED={} cargo test --features full --lib sim::run::one_seed -- --nocapture",
+};
+
 /// What people need of a seed that fails.
-fn explain(seed: u64, report: &Report) -> String {
+pub(super) fn explain(series: &Series, seed: u64, report: &Report) -> String {
     let mut text = format!("seed {seed} fails:\n");
     for violation in &report.violations {
         let _ = writeln!(text, "  {violation}");
     }
-    let _ = writeln!(
-        text,
-        "repeat it with\n  DTS_SIM_SEED={seed} cargo test --features full --lib sim::run::one_seed -- --nocapture"
-    );
-    let shrunk = shrink(&Plan::of(seed));
+    let _ = writeln!(text, "repeat it with\n  {}", series.one.replace("{}", &seed.to_string()));
+    let shrunk = shrink(&(series.plan)(seed));
     let _ = writeln!(text, "the shortest list of faults that still fails:");
     for (at, fault) in &shrunk.faults {
         let _ = writeln!(text, "  {:>8.3} s  {fault:?}", *at as f64 / 1e6);
@@ -78,61 +90,73 @@ fn explain(seed: u64, report: &Report) -> String {
 
 /// What a run over many seeds came to.
 #[derive(Debug, Default)]
-struct Sum {
+pub(super) struct Sum {
     seeds: u64,
-    coverage: BTreeMap<(&'static str, &'static str), u32>,
+    pub(super) coverage: BTreeMap<(&'static str, &'static str), u32>,
+    pub(super) met: BTreeMap<&'static str, u32>,
     counts: (u64, u64, u64, u64),
     quarantined: u64,
     virtual_us: u64,
-    failed: Option<(u64, Report)>,
+    pub(super) failed: Option<(u64, Report)>,
 }
 
-/// Runs seeds from `first` on, until there were `seeds` or `more` says no, or one fails.
-fn seeds(first: u64, seeds: u64, more: impl Fn() -> bool + Sync) -> Sum {
-    let (next, sum, stop) = (AtomicU64::new(first), Mutex::new(Sum::default()), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) && more() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first.saturating_add(seeds) {
-                        break;
-                    }
-                    if OPEN.iter().any(|(open, _)| *open == seed) {
-                        continue;
-                    }
-                    let report = attempt(&Plan::of(seed), false);
-                    let mut sum = sum.lock().unwrap();
-                    sum.seeds += 1;
-                    for (place, n) in &report.coverage {
-                        *sum.coverage.entry(*place).or_default() += n;
-                    }
-                    let (c, r) = (sum.counts, report.counts);
-                    sum.counts = (c.0 + r.0, c.1 + r.1, c.2 + r.2, c.3 + r.3);
-                    sum.quarantined += report.quarantined;
-                    sum.virtual_us += report.ended_us;
-                    if !report.violations.is_empty() && sum.failed.as_ref().is_none_or(|(s, _)| seed < *s) {
-                        stop.store(true, Ordering::Relaxed);
-                        sum.failed = Some((seed, report));
-                    }
-                }
-            });
+impl Sum {
+    pub(super) fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        for (place, n) in &report.coverage {
+            *self.coverage.entry(*place).or_default() += n;
         }
-    });
-    sum.into_inner().unwrap()
+        for (what, n) in &report.met {
+            *self.met.entry(*what).or_default() += n;
+        }
+        let (c, r) = (self.counts, report.counts);
+        self.counts = (c.0 + r.0, c.1 + r.1, c.2 + r.2, c.3 + r.3);
+        self.quarantined += report.quarantined;
+        self.virtual_us += report.ended_us;
+    }
+}
+
+impl Series {
+    /// Runs seeds from `first` on, until there were `seeds` or `more` says no, or one fails.
+    pub(super) fn run(&self, first: u64, seeds: u64, more: impl Fn() -> bool + Sync) -> Sum {
+        let (next, sum, stop) = (AtomicU64::new(first), Mutex::new(Sum::default()), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) && more() {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= first.saturating_add(seeds) {
+                            break;
+                        }
+                        if self.open.iter().any(|(open, _)| *open == seed) {
+                            continue;
+                        }
+                        let report = attempt(&(self.plan)(seed), false);
+                        let mut sum = sum.lock().unwrap();
+                        sum.add(&report);
+                        if !report.violations.is_empty() && sum.failed.as_ref().is_none_or(|(s, _)| seed < *s)
+                        {
+                            stop.store(true, Ordering::Relaxed);
+                            sum.failed = Some((seed, report));
+                        }
+                    }
+                });
+            }
+        });
+        sum.into_inner().unwrap()
+    }
 }
 
 /// How often each kind of fault met each state.
-fn table(sum: &Sum) -> String {
-    let states = ["sending", "idle", "offline", "down"];
+pub(super) fn table(sum: &Sum, names: &[&'static str], states: &[&'static str]) -> String {
     let mut text = format!("{:<34}", "fault");
     for state in states {
         let _ = write!(text, "{state:>9}");
     }
     text.push('\n');
-    for name in Fault::NAMES {
+    for &name in names {
         let _ = write!(text, "{name:<34}");
-        for state in states {
+        for &state in states {
             let _ = write!(text, "{:>9}", sum.coverage.get(&(name, state)).copied().unwrap_or(0));
         }
         text.push('\n');
@@ -149,21 +173,33 @@ fn table(sum: &Sum) -> String {
     text
 }
 
+/// The table of the first tier.
+fn all(sum: &Sum) -> String {
+    table(sum, &Fault::NAMES, &["sending", "idle", "offline", "down"])
+}
+
+/// With `DTS_SOAK_SECONDS=n`: a seed above `after` to begin with, and whether there is time for one more.
+pub(super) fn soak_for(after: u64) -> Option<(u64, impl Fn() -> bool + Sync)> {
+    let seconds = std::env::var("DTS_SOAK_SECONDS").ok().and_then(|s| s.parse().ok())?;
+    let until = crate::runtime::mono_now() + Duration::from_secs(seconds);
+    Some((after + fastrand::u64(0..1 << 40), move || crate::runtime::mono_now() < until))
+}
+
 #[test]
 fn a_thousand_seeds() {
-    let sum = seeds(0, SEEDS, || true);
+    let sum = FIRST.run(0, SEEDS, || true);
     if let Some((seed, report)) = &sum.failed {
-        panic!("{}", explain(*seed, report));
+        panic!("{}", explain(&FIRST, *seed, report));
     }
-    println!("{}", table(&sum));
+    println!("{}", all(&sum));
     for name in Fault::NAMES {
         assert!(
             sum.coverage.keys().any(|(n, _)| *n == name),
             "no seed has the fault `{name}`:\n{}",
-            table(&sum)
+            all(&sum)
         );
     }
-    assert!(sum.quarantined > 0 && sum.counts.3 > 0, "{}", table(&sum));
+    assert!(sum.quarantined > 0 && sum.counts.3 > 0, "{}", all(&sum));
 }
 
 /// Two copies of a buffer, sent in parts: what either acknowledged arrives.
@@ -178,13 +214,11 @@ fn cloned_images_that_go_out_in_parts() {
 /// `DTS_SOAK_SECONDS=n`: new seeds for so long.
 #[test]
 fn soak() {
-    let Some(seconds) = std::env::var("DTS_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()) else { return };
-    let until = crate::runtime::mono_now() + Duration::from_secs(seconds);
-    let first = SEEDS + fastrand::u64(0..1 << 40);
-    let sum = seeds(first, u64::MAX, || crate::runtime::mono_now() < until);
-    println!("seeds from {first} on\n{}", table(&sum));
+    let Some((first, more)) = soak_for(SEEDS) else { return };
+    let sum = FIRST.run(first, u64::MAX, more);
+    println!("seeds from {first} on\n{}", all(&sum));
     if let Some((seed, report)) = &sum.failed {
-        panic!("{}", explain(*seed, report));
+        panic!("{}", explain(&FIRST, *seed, report));
     }
 }
 
@@ -199,7 +233,7 @@ fn one_seed() {
     trace::stop();
     println!("(issued, acknowledged, delivered, reported lost) = {:?}", report.counts);
     if !report.violations.is_empty() {
-        panic!("{}", explain(seed, &report));
+        panic!("{}", explain(&FIRST, seed, &report));
     }
 }
 

@@ -17,6 +17,8 @@ use super::net::{Net, Way};
 use super::oracle::Oracle;
 use super::plan::{Blocked, Fault, Kind, Plan};
 use super::sink;
+use super::tier2::Tier;
+use super::tier2::promises::{Promise, QUIET_US, RETURN_US};
 use super::vfs;
 use crate::runtime::spawn;
 use crate::spool::Policy;
@@ -44,6 +46,9 @@ pub(super) struct Report {
     /// Virtual time.
     pub(super) ended_us: u64,
     pub(super) trace: Vec<String>,
+    /// Of the second tier: hash and number of datagrams, and how many were too long; what the run was for.
+    pub(super) wire: (u64, u64, u64),
+    pub(super) met: BTreeMap<&'static str, u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +59,7 @@ enum Event {
     StartCentre,
     Image(usize),
     CentreImage,
+    Promise(usize),
 }
 
 struct World<'p> {
@@ -70,6 +76,7 @@ struct World<'p> {
     report: Report,
     traces: bool,
     looks: u32,
+    promises: Vec<Promise>,
     rng: fastrand::Rng,
 }
 
@@ -90,7 +97,8 @@ impl<'p> World<'p> {
         let net = Net::new(plan.seed ^ 0x6e65);
         let oracle = Oracle::new(now.clone());
         let producing = Rc::new(Cell::new(true));
-        let all = Shared { net, oracle, now: now.clone(), producing };
+        let tier = plan.quic.then(|| Tier::new(plan.seed));
+        let all = Shared { net, oracle, now: now.clone(), producing, tier };
         let centre = Centre::new(plan.centre.clone(), plan.seed);
         let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0x77);
         let machines = plan.devices.iter().enumerate();
@@ -110,6 +118,7 @@ impl<'p> World<'p> {
             report: Report::default(),
             traces,
             looks: 0,
+            promises: Vec::new(),
             rng,
         };
         world.schedule();
@@ -172,7 +181,45 @@ impl<'p> World<'p> {
         if self.broken() {
             return;
         }
+        if self.all.tier.is_some() {
+            let deadline = self.now.get() + RETURN_US;
+            self.until(deadline, |w| (0..w.machines.len()).all(|n| w.is_at_home(n)));
+            for n in (0..self.machines.len()).filter(|&n| !self.is_at_home(n)) {
+                let seen = self.all.tier.as_ref().map(|t| t.watch.of(n, |s| format!("{:?}", s.lines.last())));
+                self.all.oracle.violation(format!(
+                    "machine {n} is not back on the transport of its path {} s after the faults: {seen:?}",
+                    RETURN_US / 1_000_000
+                ));
+            }
+        }
         self.probe();
+        if self.all.tier.is_some() && !self.broken() {
+            self.quiet();
+        }
+    }
+
+    fn is_at_home(&self, n: usize) -> bool {
+        self.all.tier.as_ref().is_none_or(|tier| tier.is_at_home(self.plan, n))
+    }
+
+    /// Nothing happens for a while: nobody may dial but to probe, and what was connected stays so.
+    fn quiet(&mut self) {
+        let Some(tier) = self.all.tier.clone() else { return };
+        let look = |n| {
+            tier.watch.of(n, |seen| (seen.live_number(), seen.live().map(|l| l.transport), seen.dials.len()))
+        };
+        let before: Vec<_> = (0..self.machines.len()).map(look).collect();
+        let end = self.now.get() + QUIET_US;
+        self.until(end, |_| false);
+        for (n, before) in before.into_iter().enumerate() {
+            let after = look(n);
+            let probes = before.1 == Some(crate::link::Transport::Tls);
+            if after.0 != before.0 || (after.2 != before.2 && !probes) {
+                self.all.oracle.violation(format!(
+                    "machine {n} gave a connection up in quiet: (number, transport, dials) {before:?} became {after:?}"
+                ));
+            }
+        }
     }
 
     fn broken(&self) -> bool {
@@ -207,11 +254,17 @@ impl<'p> World<'p> {
     fn set_now(&mut self, t: u64) {
         self.now.set(t);
         self.all.net.now.set(t);
+        if let Some(tier) = &self.all.tier {
+            tier.udp.set_now(t);
+        }
     }
 
     fn next_moment(&self) -> u64 {
         let now = self.now.get();
         let mut next = self.all.net.next_at().unwrap_or(u64::MAX);
+        if let Some(tier) = &self.all.tier {
+            next = next.min(tier.udp.next_at().unwrap_or(u64::MAX));
+        }
         if let Some(Reverse((at, ..))) = self.events.peek() {
             next = next.min(*at);
         }
@@ -233,6 +286,10 @@ impl<'p> World<'p> {
         loop {
             let mut any = false;
             self.all.net.advance();
+            if let Some(tier) = &self.all.tier {
+                (0..self.machines.len()).for_each(|n| tier.udp.set_way(n, self.all.net.way_now(n)));
+                tier.udp.advance();
+            }
             while let Some(accept) = self.all.net.poll_accept() {
                 self.centre.accept(accept);
                 any = true;
@@ -401,6 +458,7 @@ impl<'p> World<'p> {
         match event {
             Event::Fault(n) => self.strike(n),
             Event::Undo(n) => self.undo(n),
+            Event::Promise(n) => self.hold(n),
             Event::Start(n) => self.start(n),
             Event::StartCentre => self.start_centre(),
             Event::Image(n) => {
@@ -444,7 +502,7 @@ impl<'p> World<'p> {
         if self.centre.process.is_some() {
             return;
         }
-        match self.centre.start(self.now.get(), &self.all.net, &self.all.oracle) {
+        match self.centre.start(self.now.get(), &self.all.net, &self.all.oracle, self.all.tier.as_ref()) {
             Ok(()) => self.say(|| "the centre starts".into()),
             Err(e) => {
                 self.say(|| format!("the centre does not start: {e}"));
@@ -512,7 +570,21 @@ impl<'p> World<'p> {
     fn state(&self, n: usize) -> &'static str {
         match &self.machines[n].process {
             None => "down",
-            Some(_) => self.all.net.state(n),
+            Some(_) => match &self.all.tier {
+                Some(tier) => {
+                    tier.watch.of(n, |seen| seen.live().map_or("offline", |l| l.transport.as_str()))
+                }
+                None => self.all.net.state(n),
+            },
+        }
+    }
+
+    /// What was promised is due.
+    fn hold(&mut self, n: usize) {
+        let Some(tier) = &self.all.tier else { return };
+        match tier.kept(&self.promises[n]) {
+            Ok(met) => *self.report.met.entry(met).or_default() += 1,
+            Err(why) => self.all.oracle.violation(why),
         }
     }
 
@@ -521,7 +593,9 @@ impl<'p> World<'p> {
             return "down";
         }
         let states = (0..self.machines.len()).map(|n| self.state(n));
-        let rank = |s: &&str| ["sending", "idle", "offline", "down"].iter().position(|x| x == s).unwrap_or(9);
+        let rank = |s: &&str| {
+            ["sending", "idle", "quic", "tls", "offline", "down"].iter().position(|x| x == s).unwrap_or(9)
+        };
         states.min_by_key(rank).unwrap_or("offline")
     }
 
@@ -530,6 +604,13 @@ impl<'p> World<'p> {
         let state = fault.device().map_or_else(|| self.centre_state(), |n| self.state(n));
         *self.report.coverage.entry((fault.name(), state)).or_default() += 1;
         self.say(|| format!("FAULT {number}: {fault:?} ({state})"));
+        let promised = fault.device().zip(self.all.tier.as_ref());
+        let promised =
+            promised.and_then(|(n, tier)| tier.promise(self.plan, number, &self.all.net.way_now(n)));
+        if let Some((due, promise)) = promised {
+            self.promises.push(promise);
+            self.at(due, Event::Promise(self.promises.len() - 1));
+        }
         let on_disk = |n: usize, f: &dyn Fn(&mut disk::Disk)| disk::with(n as u32 + 1, f);
         match fault {
             Fault::Kill { device, ms } => self.kill(device, false, ms),
@@ -569,7 +650,22 @@ impl<'p> World<'p> {
                 });
                 self.after(ms * 1000, Event::Undo(number));
             }
-            Fault::NewAddress { device, told } => self.all.net.change_address(device, told),
+            Fault::NewAddress { device, told } => {
+                self.all.net.change_address(device, told);
+                if let Some(tier) = &self.all.tier {
+                    // Every second device binds its sockets to a network.
+                    tier.udp.change_address(device, self.plan.seed.is_multiple_of(2) == (device == 0));
+                }
+            }
+            Fault::NatRebind { device } => {
+                if let Some(tier) = &self.all.tier {
+                    tier.udp.forget_nat(device);
+                }
+            }
+            Fault::PathMtu { device, mtu, said, ms } => {
+                self.all.net.way(device, |way| (way.mtu, way.mtu_said) = (mtu.min(way.mtu), said));
+                self.after(ms * 1000, Event::Undo(number));
+            }
             Fault::BadWay { device, up_ms, down_ms, loss, ms } => {
                 self.all.net.way(device, |way| {
                     (way.latency_us, way.loss) = ([up_ms * 1000, down_ms * 1000], loss);
@@ -672,6 +768,11 @@ impl<'p> World<'p> {
                 self.all.net.way(device, |way| (way.udp_blocked, way.tcp_blocked) = (false, false));
             }
             Fault::BadWay { device, .. } => self.heal_way(device),
+            Fault::PathMtu { device, .. } => {
+                let plan = &self.machines[device].plan.way;
+                let (mtu, said) = (plan.mtu, plan.mtu_said);
+                self.all.net.way(device, |way| (way.mtu, way.mtu_said) = (mtu, said));
+            }
             Fault::SlowDisk { device, .. } => drop(disk::with(device as u32 + 1, |d| d.sync_us = 200)),
             Fault::FullDisk { device, .. } => drop(disk::with(device as u32 + 1, |d| d.capacity = u64::MAX)),
             Fault::LostSync { device, .. } => {
@@ -801,8 +902,24 @@ impl<'p> World<'p> {
             self.inspect();
             self.all.oracle.judge();
         }
-        self.report.violations = self.all.oracle.violations();
         self.report.counts = self.all.oracle.counts();
         self.report.ended_us = self.now.get();
+        if let Some(tier) = &self.all.tier {
+            self.report.wire = tier.udp.trace();
+            for (what, n) in tier.met(self.plan) {
+                *self.report.met.entry(what).or_default() += n;
+            }
+            for n in 0..self.machines.len() {
+                let overlaps = tier.watch.of(n, |seen| seen.overlaps.clone());
+                *self.report.met.entry("sent by an old connection").or_default() += overlaps.len() as u32;
+                if let Some(at) = overlaps.into_iter().find(|at| self.plan.is_calm(n, *at)) {
+                    self.all.oracle.violation(format!(
+                        "machine {n} sent frames by its old connection when the next one had begun, at {:.3} s",
+                        at as f64 / 1e6
+                    ));
+                }
+            }
+        }
+        self.report.violations = self.all.oracle.violations();
     }
 }

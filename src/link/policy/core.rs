@@ -7,6 +7,7 @@ use super::options::{Mode, PolicyOptions};
 use super::{Action, Input, PolicyMemory};
 use crate::link::Transport;
 use crate::link::error::FailKind;
+use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -353,7 +354,7 @@ impl Policy {
         if !matches!(self.slot(t), Slot::Dialing { .. }) {
             return;
         }
-        if let Some(old) = self.live() {
+        if let Some(old) = self.live().filter(|_| !planted::on(Bug::SwitchUndrained)) {
             self.set(t, Slot::Ready);
             self.drain_for_switch(now, old);
             return;
@@ -429,7 +430,7 @@ impl Policy {
 
     fn plan_probe(&mut self, now: Mono) {
         // A burst begins with QUIC anyway.
-        if self.options.quic && self.options.mode == Mode::Always {
+        if self.options.quic && self.options.mode == Mode::Always && !planted::on(Bug::NeverProbe) {
             let step = 1u32 << self.probe_step.min(16);
             self.probe_at = Some(now + (self.options.probe_initial * step).min(self.options.probe_max));
         }

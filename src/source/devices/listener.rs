@@ -205,7 +205,7 @@ pub(crate) fn share(
     Rc::new(shared.with_claims(outlet.claims.clone()))
 }
 
-fn limits(config: &Config) -> QuicLimits {
+pub(crate) fn limits(config: &Config) -> QuicLimits {
     QuicLimits {
         max_handshakes: u16::try_from(config.max_handshakes_per_s).unwrap_or(u16::MAX),
         ..QuicLimits::server()
@@ -245,7 +245,8 @@ fn options(config: &Config, outlet: &Outlet, dictionaries: Vec<Dictionary>) -> O
     }
 }
 
-async fn accept_quic(
+/// Takes connections for as long as it is polled. Dropping it takes no more; those that were taken go on.
+pub(crate) async fn accept_quic(
     shared: Rc<Shared>,
     endpoint: quinn::Endpoint,
     tls: Rc<Reloading<Arc<rustls::ServerConfig>>>,

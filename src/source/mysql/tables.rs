@@ -24,7 +24,9 @@ pub(crate) struct Statement {
 /// A statement that tells what tables look like, with what it was executed under.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Entry {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) sql: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) db: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) ansi_quotes: bool,
@@ -34,6 +36,9 @@ pub(crate) struct Entry {
     pub(crate) database_charset: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) server_charset: Option<String>,
+    /// In place of a statement: a table, a number for what it looks like, and the version of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<(String, u64, u32)>,
 }
 
 /// What the stream has told about tables.
@@ -183,6 +188,7 @@ impl Tables {
             no_backslash_escapes: cx.no_backslash_escapes,
             database_charset: name(cx.database_charset),
             server_charset: name(cx.server_charset),
+            version: None,
         });
         Statement { kind: reading.kind, tables: reading.tables, sql, outcome: reading.outcome, entry }
     }

@@ -179,3 +179,22 @@ fn verify_says_what_is_wrong_first() {
     assert!(verified.first_bad.as_ref().is_some_and(|w| w.contains("checksum")), "{verified:?}");
     assert!(bad.export().any(|b| b.is_err()));
 }
+
+/// SQLite takes an empty file for a new one: what it held would be lost unnamed. The fuzz target `spool` found it.
+#[test]
+fn an_emptied_file_is_no_new_one() {
+    let dir = TempDir::new();
+    let n = number();
+    let (mut store, opened) =
+        Store::open(options(&dir, vec![lane(Class::Fsync)]), epochs(&n), at(0)).unwrap();
+    assert!(opened.quarantined.is_empty(), "a new one is");
+    put(&mut store, at(1), batch(0..20));
+    store.close(at(2)).unwrap();
+    std::fs::write(dir.path().join("buffer.db"), b"").unwrap();
+    let (mut store, opened) =
+        Store::open(options(&dir, vec![lane(Class::Fsync)]), epochs(&n), at(3)).unwrap();
+    assert_eq!(opened.quarantined.len(), 1);
+    let seen = drain(&mut store, at(4));
+    let named: u64 = seen.losses.iter().map(|l| l.rows).sum();
+    assert!(named >= 20 && seen.losses.iter().all(|l| !l.exact), "{:?}", seen.losses);
+}

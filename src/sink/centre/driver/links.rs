@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Driver, Event, Link, State};
 use crate::link::policy;
 use crate::link::{Connection, FailKind, LinkError, Transport};
+use crate::planted::{self, Bug};
 use crate::runtime::{Mono, mono_now, spawn};
 use crate::sink::centre::conn::Conn;
 use crate::sink::centre::seldom::more;
@@ -31,6 +32,7 @@ impl Driver<'_> {
                     self.hang_up(now, number);
                 }
             }
+            policy::Action::Rebind(_) if planted::on(Bug::ForgetRebind) => {}
             policy::Action::Rebind(transport) => {
                 let rebound = self.on(transport).and_then(Link::conn).map(|conn| conn.control.rebind());
                 if let Some(Err(e)) = rebound {

@@ -178,6 +178,7 @@ impl Decoder {
             T::MARIADB_GTID_LIST => Event::MariaDbGtidList(GtidList::parse(body)?),
             T::MARIADB_BINLOG_CHECKPOINT => Event::MariaDbBinlogCheckpoint(event::checkpoint(body)?),
             T::MARIADB_START_ENCRYPTION => return Err(event::encrypted(body).into()),
+            T::MARIADB_PARTIAL_ROW_DATA => return Err(Problem::FragmentedRows.into()),
             T::HEARTBEAT => Event::Heartbeat(Heartbeat::parse(body, header.next_position)?),
             T::HEARTBEAT_V2 => Event::Heartbeat(Heartbeat::parse_v2(body)?),
             T::INTVAR => Event::IntVar(IntVar::parse(body)?),

@@ -111,6 +111,12 @@ pub enum Problem {
     /// A type that this version does not know and that is not marked as ignorable.
     #[error("event type {0} is unknown here and not ignorable; it may hold rows")]
     UnknownEvent(u8),
+    /// Rows in fragments. That a later version may join them does not help with these.
+    #[error(
+        "the rows here are cut into fragments (PARTIAL_ROW_DATA, MariaDB 12.3 and later), which this version cannot join: \
+         set binlog_row_event_fragment_threshold on the server above its largest event of rows, and read these rows by a snapshot"
+    )]
+    FragmentedRows,
     /// An event before the format description, that cannot be read without it.
     #[error("an event before the FORMAT_DESCRIPTION event")]
     NoFormat,

@@ -156,6 +156,7 @@ types! {
     MARIADB_WRITE_ROWS_COMPRESSED = 169 "Inserted rows, compressed.";
     MARIADB_UPDATE_ROWS_COMPRESSED = 170 "Updated rows, compressed.";
     MARIADB_DELETE_ROWS_COMPRESSED = 171 "Deleted rows, compressed.";
+    MARIADB_PARTIAL_ROW_DATA = 172 "A fragment of an event of rows (MariaDB 12.3).";
 }
 
 impl fmt::Display for EventType {

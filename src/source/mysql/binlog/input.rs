@@ -119,7 +119,10 @@ fn unlinked(dir: &Path) -> io::Result<File> {
                 return Ok(file);
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
+            Err(e) => {
+                let what = format!("cannot put a large event aside in {}: {e}", dir.display());
+                return Err(io::Error::new(e.kind(), what));
+            }
         }
     }
 }

@@ -505,6 +505,9 @@ impl Reader {
         if matches!(ty, EventType::ROWS_QUERY | EventType::MARIADB_ANNOTATE_ROWS) || header.is_ignorable() {
             return Ok(Ready::Skipped);
         }
+        if ty == EventType::MARIADB_PARTIAL_ROW_DATA {
+            return Err(Problem::FragmentedRows.into());
+        }
         let max = self.options.max_row_bytes;
         if length > max {
             return Err(Problem::TooLarge { what: "an event", max: max as u64 }.into());

@@ -138,6 +138,19 @@ fn rows_without_their_table_map_are_refused() {
 }
 
 #[test]
+fn fragments_of_rows_are_refused_by_name_and_with_what_to_do() {
+    for bytes in [with_event(172, &[1; 30]), with_event(172, &vec![1; 17 << 20])] {
+        let error = walk(bytes, &Options::default()).unwrap_err();
+        assert!(matches!(error.problem, Problem::FragmentedRows), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("PARTIAL_ROW_DATA") && text.contains("binlog_row_event_fragment_threshold"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_length_of_a_gibibyte_takes_no_memory() {
     let mut bytes = with_event(2, &[0; 50]);
     let at = bytes.len() - 50 - 19 + 9;

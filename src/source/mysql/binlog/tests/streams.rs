@@ -1,5 +1,7 @@
 //! A small limit makes every event a large one: in parts, the same as whole.
 
+use std::io::Read;
+
 use super::*;
 
 /// As [`everything`], without what differs by nature: parts count from their event's first row.
@@ -33,6 +35,35 @@ fn large_events_in_parts_are_the_same() {
             assert!(parts.next().is_none(), "{name} {limit}");
         }
     }
+}
+
+/// Events of 4 GiB less one byte that may be passed over, then a small one.
+#[test]
+fn positions_beyond_four_gibibytes_are_counted() {
+    let mut format = recording("types_no_checksum.000001").to_vec();
+    let length = u32::from_le_bytes(format[13..17].try_into().unwrap()) as usize;
+    format.truncate(4 + length);
+    let header = |ty: u8, length: u32, end: u64, flags: u16| {
+        let mut header = vec![0, 0, 0, 0, ty, 1, 0, 0, 0];
+        header.extend(length.to_le_bytes());
+        header.extend((end as u32).to_le_bytes());
+        header.extend(flags.to_le_bytes());
+        header
+    };
+    let start = format.len() as u64;
+    let large = u64::from(u32::MAX);
+    let fill = std::io::repeat(0).take(large - 19);
+    let ignorable = header(28, u32::MAX, start + large, 0x80);
+    let xid = [&header(16, 27, start + large + 27, 0)[..], &7u64.to_le_bytes()].concat();
+    let stream = Cursor::new([format, ignorable].concat()).chain(fill).chain(Cursor::new(xid));
+    let mut reader = Reader::from_stream(stream, Options::default());
+    let mut last = (0, 0);
+    while let Some(item) = reader.next().unwrap() {
+        assert!(item.position_agrees(), "{item:?}");
+        last = (item.start, item.end);
+    }
+    assert_eq!(last, (start + large, start + large + 27));
+    assert!(last.0 > large);
 }
 
 #[test]
