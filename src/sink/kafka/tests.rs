@@ -185,7 +185,6 @@ fn write(sink: &mut Box<dyn Sink>, batches: Vec<Batch>) -> Result<(), SinkError>
 struct Place {
     broker: Arc<Broker>,
     name: String,
-    more: &'static str,
 }
 
 impl Place {
@@ -197,9 +196,9 @@ impl Place {
 
 impl Subject for Place {
     fn config(&self) -> Box<dyn SinkConfig> {
-        let Self { broker, name, more } = self;
+        let Self { broker, name } = self;
         let yaml = format!(
-            "topic_template: \"{name}_{{{{.Table}}}}\"\nddl_topic: {name}_ddl\nlinger_ms: 0\ncreate_topics: {{partitions: 1}}\n{more}"
+            "topic_template: \"{name}_{{{{.Table}}}}\"\nddl_topic: {name}_ddl\nlinger_ms: 0\ncreate_topics: {{partitions: 1}}\nheaders: none"
         );
         Box::new(config(broker.port, &yaml))
     }
@@ -221,12 +220,7 @@ impl Subject for Place {
 fn it_behaves_as_a_sink_does() {
     if installed() {
         let broker = Broker::shared();
-        behaviour::suite(|| Place { broker: broker.clone(), name: fresh("suite"), more: "headers: none" });
-        behaviour::suite(|| Place {
-            broker: broker.clone(),
-            name: fresh("threads"),
-            more: "encode_threads: 3",
-        });
+        behaviour::suite(|| Place { broker: broker.clone(), name: fresh("suite") });
     }
 }
 
