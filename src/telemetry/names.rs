@@ -106,6 +106,13 @@ pub(super) static METRICS: &[(&str, Kind, &str)] = &[
     ),
     ("dts_sink_http_request_seconds", Histogram, "Time of one request of an http sink"),
     ("dts_sink_http_requests_total", Counter, "Requests of an http sink, by status"),
+    ("dts_sink_kafka_away", Gauge, "1 while no broker of a kafka sink can be reached"),
+    ("dts_sink_kafka_errors_total", Counter, "Errors of a kafka sink that are no message's own, by error"),
+    ("dts_sink_kafka_message_bytes_total", Counter, "Bytes of values and keys that a kafka sink handed over"),
+    ("dts_sink_kafka_message_errors_total", Counter, "Messages of a kafka sink that were refused, by error"),
+    ("dts_sink_kafka_messages_total", Counter, "Messages that a kafka sink handed over, again or not"),
+    ("dts_sink_kafka_producers_renewed_total", Counter, "Times that a kafka sink began anew after a failure"),
+    ("dts_sink_kafka_queue_bytes", Gauge, "Memory of messages of a kafka sink that are not yet durable"),
     ("dts_sink_sync_failures_total", Counter, "fsyncs of a sink that failed"),
     ("dts_sink_torn_lines_total", Counter, "Unfinished last lines that a file sink found when it opened"),
     // The agent's way to the centre.
