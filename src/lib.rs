@@ -10,6 +10,8 @@ pub mod source;
 // stamps it with the hybrid clock,
 pub mod clock;
 // the pipeline takes it (on a device into the durable spool),
+#[cfg(feature = "source-mysql")]
+pub mod checkpoint;
 pub mod pipeline;
 #[cfg(feature = "spool")]
 pub mod spool;

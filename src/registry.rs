@@ -47,7 +47,7 @@ connectors! {
     "file" "source-file" file;
     "http" "source-http" http;
     "mqtt" "source-mqtt" mqtt;
-    // "mysql-binlog" "source-mysql" mysql;
+    "mysql-binlog" "source-mysql" mysql;
     "sqlite" "source-sqlite" sqlite;
     "stdin" "source-stdin" stdin;
 }

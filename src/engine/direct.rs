@@ -44,7 +44,10 @@ pub(super) async fn run(plan: Rc<Plan>, seen: Seen, stop: Stop) -> Result<(), En
             let outlet = || {
                 let (name, lane) = (source.name.clone(), source.lane.clone());
                 let outlet = Outlet::new(name, lane, wall_stamp(), MAX_ROW_BYTES, Arc::new([]), tx.clone());
-                outlet.with_marks(marks.clone()).with_claims(claims.clone())
+                outlet
+                    .with_marks(marks.clone())
+                    .with_claims(claims.clone())
+                    .with_state_dir(&plan.device.state_dir)
             };
             sources::supervise(source, outlet, stop).await
         }));

@@ -147,6 +147,8 @@ pub struct Outlet {
     pub marks: Arc<[Mark]>,
     /// Where sessions are claimed, if the sink is shared with other nodes (for `devices`).
     pub claims: Option<async_channel::Sender<Claim>>,
+    /// Where a source keeps what it must know after a restart, if it keeps that itself.
+    pub state_dir: Option<Arc<std::path::Path>>,
     tx: async_channel::Sender<Submission>,
 }
 
@@ -160,7 +162,17 @@ impl Outlet {
         positions: Arc<[(Box<str>, Box<[u8]>)]>,
         tx: async_channel::Sender<Submission>,
     ) -> Self {
-        Self { source, lane, stamp, max_row_bytes, positions, marks: Arc::new([]), claims: None, tx }
+        Self {
+            source,
+            lane,
+            stamp,
+            max_row_bytes,
+            positions,
+            marks: Arc::new([]),
+            claims: None,
+            state_dir: None,
+            tx,
+        }
     }
 
     /// With the watermarks that the sinks hold.
@@ -173,6 +185,12 @@ impl Outlet {
     #[must_use]
     pub fn with_claims(self, claims: Option<async_channel::Sender<Claim>>) -> Self {
         Self { claims, ..self }
+    }
+
+    /// With the folder of what must be known after a restart.
+    #[must_use]
+    pub fn with_state_dir(self, dir: &std::path::Path) -> Self {
+        Self { state_dir: Some(dir.into()), ..self }
     }
 
     /// Hands `batch` on, waiting for credit. Batches of one source are taken in the order of the

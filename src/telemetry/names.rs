@@ -63,6 +63,22 @@ pub(super) static METRICS: &[(&str, Kind, &str)] = &[
         Gauge,
         "1 while a sqlite source waits for its database to appear or to be readable",
     ),
+    ("dts_mysql_connected", Gauge, "1 while a mysql-binlog source reads from its server"),
+    (
+        "dts_mysql_reconnects_total",
+        Counter,
+        "Connections to a server that a mysql-binlog source lost or did not get",
+    ),
+    (
+        "dts_mysql_rolled_back_total",
+        Counter,
+        "Transactions that a binlog rolled back after rows of them were delivered",
+    ),
+    (
+        "dts_mysql_unlogged_changes_total",
+        Counter,
+        "Changes of followed tables that no row of the binlog tells, by kind",
+    ),
     ("dts_http_refused_total", Counter, "Requests that an http source refused, by status"),
     ("dts_sink_rows_total", Counter, "Rows that a sink confirmed durable"),
     ("dts_sink_bytes_total", Counter, "Bytes of row records that a sink confirmed durable"),

@@ -7,6 +7,7 @@ mod charset;
 mod clients;
 mod mosquitto;
 mod mysql;
+mod mysql_live;
 mod quic;
 mod random_rows;
 mod upstream;

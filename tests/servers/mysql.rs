@@ -11,6 +11,7 @@ use crate::harness::{Dir, port};
 #[derive(Debug)]
 pub(super) struct Mysql {
     pub(super) flavour: &'static str,
+    pub(super) port: u16,
     dir: PathBuf,
 }
 
@@ -19,11 +20,30 @@ impl Mysql {
     pub(super) fn start(dir: &Dir, flavour: &'static str, options: &[&str]) -> Self {
         let path = dir.join(flavour);
         std::fs::create_dir_all(&path).unwrap();
+        let server = Self { flavour, port: port(), dir: path };
+        server.again(options);
+        server
+    }
+
+    /// Where its files are.
+    pub(super) fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Stops it, and starts it with the same data.
+    pub(super) fn restart(&mut self, options: &[&str]) {
+        let stop = Command::new(script("mysql.sh")).arg("stop").arg(&self.dir).status();
+        assert!(stop.unwrap().success());
+        self.again(options);
+    }
+
+    fn again(&self, options: &[&str]) {
+        let (flavour, path) = (self.flavour, &self.dir);
         let mut command = Command::new(script("mysql.sh"));
         command
             .args(["start", flavour])
-            .arg(&path)
-            .arg(port().to_string())
+            .arg(path)
+            .arg(self.port.to_string())
             .args(options)
             .stdin(Stdio::null());
         // Not a pipe: the server would keep it open.
@@ -31,7 +51,6 @@ impl Mysql {
         command.stdout(std::fs::File::create(&log).unwrap()).stderr(std::fs::File::create(&log).unwrap());
         let status = command.status().unwrap();
         assert!(status.success(), "{flavour}: {}", std::fs::read_to_string(&log).unwrap_or_default());
-        Self { flavour, dir: path }
     }
 
     /// Runs statements; the lines of what they show, fields separated by tabs.

@@ -1,7 +1,5 @@
 //! `dts binlog dump`.
 
-use std::fmt::Write as _;
-
 use super::args::Args;
 use super::count;
 use super::group::{Begin, Group, Place, State};
@@ -14,8 +12,9 @@ use super::text::{self, Style};
 use super::view::Views;
 use crate::cli::output::Failure;
 use crate::source::mysql::binlog::gtid::{MariaDbGtid, MySqlGtid};
-use crate::source::mysql::binlog::{Event, Item, Problem, Rows, RowsKind, Xid};
+use crate::source::mysql::binlog::{Event, Item, Problem, Rows, RowsKind};
 use crate::source::mysql::ddl::{Kind, redact};
+use crate::source::mysql::tables::{xid_of, xid_text};
 
 pub(super) fn dump(args: &Args) -> Result<(), Failure> {
     if args.count {
@@ -414,29 +413,4 @@ impl Consumer for Dump<'_> {
         self.out.written();
         Ok(Flow::Go)
     }
-}
-
-/// The XID of a statement: `XA COMMIT X'61',X'',1 ONE PHASE` has `X'61',X'',1`.
-fn xid_of(sql: &str) -> String {
-    let mut rest = sql.trim_start();
-    for _ in 0..2 {
-        rest = rest.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim_start());
-    }
-    let upper = rest.to_ascii_uppercase();
-    let end = upper.find(" ONE PHASE").unwrap_or(rest.len());
-    rest.get(..end).unwrap_or_default().trim_end().to_owned()
-}
-
-/// As a statement has it.
-fn xid_text(xid: &Xid<'_>) -> String {
-    let mut out = String::new();
-    for part in [xid.gtrid, xid.bqual] {
-        out.push_str("X'");
-        for byte in part {
-            // A String takes everything.
-            write!(out, "{byte:02x}").unwrap_or_default();
-        }
-        out.push_str("',");
-    }
-    out + &xid.format.to_string()
 }

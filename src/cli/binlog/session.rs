@@ -1,15 +1,10 @@
 //! Event by event through the files, and what is known of tables on the way.
 
-use std::collections::HashSet;
-
 use super::open::Opened;
 use super::screen::Progress;
 use crate::cli::output::{Exit, Failure};
-use crate::source::mysql::binlog::{
-    ColumnHint, ColumnType, Error, Event, Flavour, Item, KeyPart, Place, Problem, Query, Special, TableMap,
-};
-use crate::source::mysql::charset::{self, Charset};
-use crate::source::mysql::ddl::{self, Catalogue, Context, Kind, redact};
+use crate::source::mysql::binlog::{Error, Event, Item, Place, Problem};
+pub(super) use crate::source::mysql::tables::{Statement, Tables};
 
 /// Who looks at the events.
 pub(super) trait Consumer {
@@ -31,27 +26,6 @@ pub(super) struct Seen<'a> {
     pub(super) tables: &'a Tables,
     /// Of a query event.
     pub(super) statement: Option<&'a Statement>,
-}
-
-/// A statement, read.
-#[derive(Debug)]
-pub(super) struct Statement {
-    pub(super) kind: Kind,
-    /// `[db, table]`.
-    pub(super) tables: Vec<[String; 2]>,
-    /// Without passwords; the bytes where they are no text in the session's character set.
-    pub(super) sql: Result<String, Vec<u8>>,
-}
-
-/// What the stream has told about tables.
-#[derive(Debug, Default)]
-pub(super) struct Tables {
-    catalogue: Catalogue,
-    mariadb: bool,
-    /// MariaDB of before the change of how UUIDs are stored.
-    swaps_uuids: bool,
-    /// Shapes that were described, or need not be.
-    handled: HashSet<u64>,
 }
 
 /// Why the reading of a file ended early.
@@ -86,7 +60,7 @@ pub(super) fn read(
     consumer: &mut impl Consumer,
 ) -> Result<u64, Fault> {
     let mut end = 0;
-    tables.handled.clear();
+    tables.next_file();
     let reader = &mut opened.reader;
     while let Some(item) = reader.next().map_err(Fault)? {
         end = item.end;
@@ -109,117 +83,16 @@ pub(super) fn read(
             break;
         }
         let new = match &item.event {
-            Event::TableMap(map) if !tables.handled.contains(&map.generation) => {
-                tables.handled.insert(map.generation);
-                tables.hints(map).map(|hints| (map.table_id, hints))
-            }
+            Event::TableMap(map) => tables.news(map).map(|hints| (map.table_id, hints)),
             _ => None,
         };
         if let Some((id, hints)) = new {
             reader.describe(id, &hints).map_err(Fault)?;
-            tables.handled.extend(reader.decoder().table(id).map(|map| map.generation));
+            if let Some(map) = reader.decoder().table(id) {
+                tables.handled(map);
+            }
         }
     }
     progress.file(opened.bytes.unwrap_or(0));
     Ok(end)
-}
-
-impl Tables {
-    fn server(&mut self, flavour: Flavour, version: &str) {
-        self.mariadb = flavour == Flavour::MariaDb;
-        let version = version.strip_prefix("5.5.5-").unwrap_or(version);
-        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
-        let mut next = || numbers.next().unwrap_or(0);
-        // MDEV-29959: 10.10.6, 10.11.5, 11.0.3, 11.1.2.
-        self.swaps_uuids = match (next(), next(), next()) {
-            (10, 10, patch) => patch < 6,
-            (10, 11, patch) => patch < 5,
-            (11, 0, patch) => patch < 3,
-            (11, 1, patch) => patch < 2,
-            (major, ..) => major < 11,
-        };
-    }
-
-    /// What the statements say of a table, if that fits its table map.
-    pub(super) fn described(&self, map: &TableMap) -> Option<&ddl::Table> {
-        let table = self.catalogue.table(&map.db, &map.table)?;
-        table.fits(map.columns.iter().map(|column| column.ty.0)).then_some(table)
-    }
-
-    /// Whether the server is MariaDB.
-    pub(super) fn is_mariadb(&self) -> bool {
-        self.mariadb
-    }
-
-    fn hints(&self, map: &TableMap) -> Option<Vec<ColumnHint>> {
-        let table = self.described(map)?;
-        Some(table.columns.iter().map(|column| self.hint(column)).collect())
-    }
-
-    fn hint(&self, column: &ddl::Column) -> ColumnHint {
-        use ddl::ColumnType as T;
-        let special = match column.ty {
-            T::Uuid if self.swaps_uuids => Some(Special::UuidSwapped),
-            T::Uuid => Some(Special::Uuid),
-            T::Inet4 => Some(Special::Inet4),
-            T::Inet6 => Some(Special::Inet6),
-            _ => None,
-        };
-        let fsp = match column.ty {
-            T::Time { fsp } | T::DateTime { fsp } | T::Timestamp { fsp } => Some(fsp),
-            _ => None,
-        };
-        let charset = match column.ty {
-            T::Binary | T::VarBinary | T::Blob => Some(63),
-            _ => column.charset.map(Charset::collation),
-        };
-        ColumnHint {
-            name: Some(column.name.as_str().into()),
-            unsigned: Some(column.unsigned),
-            charset,
-            labels: [].into(),
-            key: column.key.map(|ordinal| KeyPart { ordinal, prefix: 0 }),
-            special,
-            fsp,
-        }
-    }
-
-    fn statement(&mut self, query: &Query<'_>) -> Statement {
-        // Nearly all of them, and nothing is to know of it.
-        if query.statement == b"BEGIN" || query.statement == b"COMMIT" {
-            let sql = Ok(String::from_utf8_lossy(query.statement).into_owned());
-            return Statement { kind: Kind::Transaction, tables: Vec::new(), sql };
-        }
-        let status = query.status();
-        let set = |id: u16| charset::by_collation(id);
-        let client = status.charset.and_then(|(client, ..)| set(client));
-        let redacted = redact(query.statement);
-        let bytes = redacted.as_deref().unwrap_or(query.statement);
-        let mut text = String::new();
-        let read = match client {
-            Some(client) => client.to_utf8(bytes, &mut text).ok().map(str::to_owned),
-            None => std::str::from_utf8(bytes).ok().map(str::to_owned),
-        };
-        let sql = read.ok_or_else(|| bytes.to_vec());
-        let mode = status.sql_mode.unwrap_or(0);
-        let cx = Context {
-            db: query.db,
-            ansi_quotes: mode & 4 != 0,
-            no_backslash_escapes: mode & (1 << 20) != 0,
-            database_charset: status.charset_database.and_then(set),
-            server_charset: status.charset.and_then(|(.., server)| set(server)),
-        };
-        // Names may still be readable where some literal is not.
-        let readable = match &sql {
-            Ok(sql) => std::borrow::Cow::Borrowed(sql.as_str()),
-            Err(bytes) => String::from_utf8_lossy(bytes),
-        };
-        let reading = self.catalogue.read(&readable, &cx);
-        Statement { kind: reading.kind, tables: reading.tables, sql }
-    }
-}
-
-/// Whether a column has no time zone of its own to tell fractions by: MariaDB's and MySQL 5.5's first temporal types.
-pub(super) fn is_old_temporal(ty: ColumnType) -> bool {
-    matches!(ty, ColumnType::TIME | ColumnType::DATETIME | ColumnType::TIMESTAMP)
 }

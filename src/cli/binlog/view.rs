@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::session::{Tables, is_old_temporal};
+use super::session::Tables;
 use crate::codec::json;
 use crate::source::mysql::binlog::{Column, ColumnType, TableMap};
 use crate::source::mysql::charset::{self, Charset};
 use crate::source::mysql::ddl;
+use crate::source::mysql::tables::{is_old_temporal, shape};
 
 /// A table, ready for its rows to be written.
 #[derive(Debug)]
@@ -106,22 +107,6 @@ impl Views {
             view
         })
     }
-}
-
-/// A number that is the same for tables that look the same.
-fn shape(map: &TableMap) -> u64 {
-    let mut bytes = Vec::new();
-    for column in &map.columns {
-        bytes.extend_from_slice(&[column.ty.0, column.fsp, u8::from(column.unsigned == Some(true))]);
-        bytes.extend_from_slice(&column.meta.to_le_bytes());
-        bytes.extend_from_slice(column.name.as_deref().unwrap_or_default().as_bytes());
-        bytes.push(0);
-        for label in &column.labels {
-            bytes.extend_from_slice(label);
-            bytes.push(0);
-        }
-    }
-    xxhash_rust::xxh3::xxh3_64(&bytes)
 }
 
 fn view(map: &TableMap, tables: &Tables) -> View {

@@ -82,7 +82,7 @@ mod reader;
 mod rows;
 mod table_map;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub mod to_event;
 mod transaction;
 pub mod value;

@@ -54,7 +54,7 @@ fn unpacked() -> &'static [(String, Vec<u8>)] {
     &ALL
 }
 
-fn recording(name: &str) -> &'static [u8] {
+pub(in crate::source::mysql) fn recording(name: &str) -> &'static [u8] {
     &recordings().iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no recording {name}")).1
 }
 

@@ -94,6 +94,21 @@ impl ToEvent {
         }
     }
 
+    /// Gives columns the labels that the TABLE_MAP lacks and the DDL knows, in UTF-8; `None` and columns with labels
+    /// stay as they are. To be called before the first row.
+    #[must_use]
+    pub fn with_labels<'l>(mut self, labels: impl Iterator<Item = Option<&'l [String]>>) -> Self {
+        if let Some((_, table)) = self.shapes.first_mut() {
+            let columns = &mut Arc::make_mut(table).columns;
+            for (column, labels) in columns.iter_mut().zip(labels) {
+                if let Some(labels) = labels.filter(|_| column.labels.is_empty()) {
+                    column.labels = labels.iter().map(|label| label.as_str().into()).collect();
+                }
+            }
+        }
+        self
+    }
+
     /// The usual shape.
     pub fn table(&self) -> &Arc<Table> {
         match self.shapes.first() {

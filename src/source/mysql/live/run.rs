@@ -1,0 +1,258 @@
+//! Hands batches on, and moves the checkpoint behind their receipts.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+
+use super::config::{Config, Start};
+use super::core::{Core, Limits, Out};
+use super::error::LiveError;
+use super::filter::Filter;
+use super::place::{GtidState, Mark};
+use super::thread::{self, Message, Setup};
+use crate::checkpoint::sqlite::Store;
+use crate::checkpoint::{Checkpoint, VERSION};
+use crate::runtime::{self, Stop};
+use crate::source::mysql::client::Wake;
+use crate::source::mysql::tables::Entry;
+use crate::source::{Outlet, Receipt, Refused, SourceError};
+
+/// Batches that wait between the thread and the pipeline.
+const QUEUE: usize = 8;
+/// How often the position is told where no rows are.
+const MARK_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest wait for receipts at the end.
+const LAST_WAIT: Duration = Duration::from_millis(900);
+
+/// What is to be stored.
+enum Keep {
+    /// Number of the first, and the entries.
+    Schemas(u64, Vec<String>),
+    Position(Checkpoint),
+}
+
+/// What is durable everywhere.
+#[derive(Default)]
+struct Progress {
+    checkpoint: Checkpoint,
+    gtids: GtidState,
+    is_dirty: bool,
+    refused: Option<Refused>,
+}
+
+impl Progress {
+    fn reach(&mut self, mark: Mark) {
+        if let Some(base) = mark.base {
+            self.gtids = base;
+        }
+        mark.gtids.iter().for_each(|gtid| self.gtids.add(gtid));
+        let checkpoint = &mut self.checkpoint;
+        checkpoint.file = mark.file.to_string();
+        checkpoint.pos = mark.pos;
+        checkpoint.partial = mark.partial.map(|gtid| gtid.to_string());
+        checkpoint.schemas = mark.schemas;
+        checkpoint.ts_ms = mark.ts_ms;
+        self.is_dirty = true;
+    }
+
+    /// What to store, if it is not stored yet.
+    fn take(&mut self) -> Option<Checkpoint> {
+        if !std::mem::take(&mut self.is_dirty) {
+            return None;
+        }
+        Some(Checkpoint { version: VERSION, gtids: self.gtids.text(), ..self.checkpoint.clone() })
+    }
+}
+
+fn fatal(error: impl std::fmt::Display) -> SourceError {
+    SourceError::Fatal(error.to_string())
+}
+
+/// Runs the source.
+pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop) -> Result<(), SourceError> {
+    let dir = outlet.state_dir.clone().ok_or_else(|| fatal("there is no state_dir for the checkpoint"))?;
+    let start = Start::parse(&config.start).ok_or_else(|| fatal("`start` cannot be read"))?;
+    let filter = Filter::new(&config.include_tables, &config.exclude_tables).map_err(fatal)?;
+    let mut store = Store::open(&dir.join("checkpoint.db"), &name).map_err(fatal)?;
+    let checkpoint = store.load().map_err(fatal)?;
+    let kept =
+        store.history(checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.schemas)).map_err(fatal)?;
+    let history: Result<Vec<Entry>, _> = kept.iter().map(|body| serde_json::from_str(body)).collect();
+    let history = history.map_err(|error| fatal(format!("the schema history cannot be read: {error}")))?;
+
+    let limits = Limits {
+        batch_bytes: usize::try_from(config.batch_bytes.0).unwrap_or(usize::MAX),
+        max_row_bytes: usize::try_from(config.max_row_bytes.0).unwrap_or(usize::MAX),
+        max_xa_bytes: usize::try_from(config.max_xa_bytes.0).unwrap_or(usize::MAX),
+        mark_interval: MARK_INTERVAL,
+    };
+    let mut progress = Progress::default();
+    let mut schemas = 0;
+    if let Some(found) = &checkpoint {
+        progress.checkpoint = found.clone();
+        schemas = found.schemas;
+        // MariaDB's look otherwise.
+        progress.gtids = match &found.gtids {
+            None => GtidState::None,
+            Some(text) => match text.parse() {
+                Ok(set) if text.contains(':') || text.is_empty() && !found.server.is_empty() => {
+                    GtidState::MySql(set)
+                }
+                _ => GtidState::MariaDb(text.parse().map_err(fatal)?),
+            },
+        };
+    }
+    let progress = Rc::new(RefCell::new(progress));
+    let interval = config.checkpoint_interval;
+    let (waker, wake) = Wake::new().map_err(fatal)?;
+    let (tx, messages) = async_channel::bounded(QUEUE);
+    let (ended_tx, ended) = async_channel::bounded(1);
+    let setup =
+        Setup { config, name: name.clone(), filter, start, checkpoint, history, temp_dir: dir.to_path_buf() };
+    let source = outlet.source.clone();
+    let spawned = std::thread::Builder::new().name("mysql".into()).spawn(move || {
+        let on_unlogged = setup.config.on_unlogged_change;
+        let core = Core::new(source, setup.filter.clone(), limits, on_unlogged, super::core::Read::default());
+        ended_tx.send_blocking(thread::run(setup, core, tx, wake)).ok();
+    });
+    spawned.map_err(|error| SourceError::Retry(format!("start a thread: {error}")))?;
+
+    let (keep, kept) = keeper(store);
+    let (receipts, waiting) = async_channel::unbounded();
+    let reached = runtime::spawn(follow_receipts(waiting, progress.clone()));
+    let saver = runtime::spawn(save(progress.clone(), keep.clone(), interval));
+    let taken = take(&outlet, &stop, &messages, &receipts, &keep, &progress, schemas).await;
+    // The thread ends when nobody takes what it has.
+    messages.close();
+    drop((waker, receipts));
+    let gone = runtime::timeout(LAST_WAIT, reached).await;
+    drop(saver);
+    if gone.is_none() {
+        log::info!("source `{name}`: stopped before the sinks had everything; it comes again");
+    }
+    let last = progress.borrow_mut().take();
+    if let Some(checkpoint) = last {
+        keep.send(Keep::Position(checkpoint)).await.ok();
+    }
+    drop(keep);
+    // Durable before we are gone.
+    let stored = kept.recv().await.unwrap_or(Ok(()));
+    taken?;
+    stored.map_err(SourceError::Retry)?;
+    let refused = progress.borrow_mut().refused.take();
+    match refused {
+        Some(Refused::TooLarge { bytes, max }) => {
+            return Err(fatal(format!("a row of {bytes} bytes is larger than can be taken ({max})")));
+        }
+        Some(refused) if !stop.is_set() => return Err(SourceError::Retry(refused.to_string())),
+        _ => {}
+    }
+    if stop.is_set() {
+        return Ok(());
+    }
+    match ended.recv().await {
+        Ok(Err(error)) if error.is_retriable() && !matches!(error, LiveError::Clash(_)) => {
+            Err(SourceError::Retry(error.to_string()))
+        }
+        Ok(Err(error)) => Err(fatal(error)),
+        Ok(Ok(())) => Ok(()),
+        Err(_) => Err(SourceError::Retry("the thread `mysql` ended".into())),
+    }
+}
+
+/// Takes what the thread has until it ends, or dts stops, or the sinks refuse.
+async fn take(
+    outlet: &Outlet,
+    stop: &Stop,
+    messages: &Receiver<Message>,
+    receipts: &Sender<(Option<Receipt>, Option<Mark>)>,
+    keep: &Sender<Keep>,
+    progress: &Rc<RefCell<Progress>>,
+    mut schemas: u64,
+) -> Result<(), SourceError> {
+    loop {
+        let Some(message) = stop.or(messages.recv()).await else { return Ok(()) };
+        let Ok(message) = message else { return Ok(()) };
+        let sent = match message {
+            Message::Server(server) => {
+                progress.borrow_mut().checkpoint.server = server;
+                true
+            }
+            Message::Out(Out::Schema(entries)) => {
+                let bodies: Result<Vec<_>, _> = entries.iter().map(serde_json::to_string).collect();
+                let bodies = bodies.map_err(fatal)?;
+                let first = schemas;
+                schemas += bodies.len() as u64;
+                keep.send(Keep::Schemas(first, bodies)).await.is_ok()
+            }
+            Message::Out(Out::Mark(mark)) => receipts.send((None, Some(mark))).await.is_ok(),
+            Message::Out(Out::Batch(batch, mark)) => {
+                let Some(receipt) = stop.or(outlet.submit(batch)).await else { return Ok(()) };
+                receipts.send((Some(receipt), mark)).await.is_ok()
+            }
+        };
+        // A store that failed says so at the end; a batch that was refused is in the progress.
+        if !sent || progress.borrow().refused.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// Moves the progress behind each receipt, in order.
+async fn follow_receipts(
+    waiting: Receiver<(Option<Receipt>, Option<Mark>)>,
+    progress: Rc<RefCell<Progress>>,
+) {
+    while let Ok((receipt, mark)) = waiting.recv().await {
+        if let Some(receipt) = receipt
+            && let Err(refused) = receipt.await
+        {
+            progress.borrow_mut().refused = Some(refused);
+            // Nothing behind it counts.
+            waiting.close();
+            return;
+        }
+        if let Some(mark) = mark {
+            progress.borrow_mut().reach(mark);
+        }
+    }
+}
+
+async fn save(progress: Rc<RefCell<Progress>>, keep: Sender<Keep>, interval: Duration) {
+    loop {
+        runtime::sleep(interval).await;
+        let next = progress.borrow_mut().take();
+        if let Some(checkpoint) = next
+            && keep.send(Keep::Position(checkpoint)).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// The thread `checkpoint`; what it ended with comes when the sender is dropped.
+fn keeper(mut store: Store) -> (Sender<Keep>, Receiver<Result<(), String>>) {
+    let (tx, rx) = async_channel::bounded::<Keep>(8);
+    let (done_tx, done) = async_channel::bounded(1);
+    let spawned = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
+        let mut result = Ok(());
+        while let Ok(keep) = rx.recv_blocking() {
+            result = match keep {
+                Keep::Schemas(first, entries) => store.append(first, &entries),
+                Keep::Position(checkpoint) => store.save(&checkpoint),
+            };
+            if result.is_err() {
+                break;
+            }
+        }
+        // So that nobody goes on without it.
+        rx.close();
+        done_tx.send_blocking(result.map_err(|error| error.to_string())).ok();
+    });
+    if let Err(error) = spawned {
+        log::error!("start the thread `checkpoint`: {error}");
+    }
+    (tx, done)
+}

@@ -1,0 +1,3 @@
+//! The core on recorded binlogs and hand-made events, without a server.
+
+mod recorded;
