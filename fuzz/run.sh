@@ -23,15 +23,17 @@ fi
 [[ $what != build ]] || exit 0
 for target in "${targets[@]}"; do
   mkdir -p "$grown/$target" "corpus/$target" artifacts
+  # A file holds its format description and a transaction at least.
+  case $target in binlog_*) len=4096 ;; *) len=2048 ;; esac
   if [[ $what == keep ]]; then
     small=$(mktemp -d)
-    "$bins/$target" -set_cover_merge=1 -use_counters=0 -max_len=2048 "$small" "corpus/$target" "$grown/$target" 2>&1 | grep -a 'MERGE-OUTER' | tail -1 || true
+    "$bins/$target" -set_cover_merge=1 -use_counters=0 -max_len=$len "$small" "corpus/$target" "$grown/$target" 2>&1 | grep -a 'MERGE-OUTER' | tail -1 || true
     rm -rf "corpus/$target"
     mv "$small" "corpus/$target"
     chmod 755 "corpus/$target"
   else
     echo "== $target, $what s"
-    nice -n 10 "$bins/$target" "$grown/$target" "corpus/$target" -max_total_time="$what" -max_len=2048 -timeout=10 \
+    nice -n 10 "$bins/$target" "$grown/$target" "corpus/$target" -max_total_time="$what" -max_len=$len -timeout=10 \
       -rss_limit_mb=1024 -artifact_prefix="artifacts/$target-" -print_final_stats=1 2>&1 |
       grep -a -E 'panicked|ERROR|assert|artifact|stat::number_of_executed|DONE|Test unit|fuzzing/|spool/' || true
   fi

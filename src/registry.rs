@@ -96,7 +96,7 @@ macro_rules! features {
 features! {
     "source-sqlite" "source-http" "source-file" "source-mqtt" "source-mysql" "source-stdin" "source-exec" "source-devices"
     "sink-centre" "sink-sqlite" "sink-file" "sink-stdout" "sink-null" "sink-http" "sink-mqtt"
-    "spool" "mqtt" "tls" "quic" "http1" "http-port" "zstd"
+    "spool" "mqtt" "tls" "quic" "http1" "http-port" "thread-ring" "zstd"
     "mysql-binlog" "cmd-edge" "cmd-ingest" "cmd-binlog"
 }
 

@@ -12,7 +12,7 @@ cargo build --release --quiet --manifest-path Cargo.toml --target-dir "$target"
 host="$(rustc -vV | sed -n 's/^host: //p') $(rustc --version | cut -d' ' -f2) SQLite-and-C $(cc -dumpfullversion)"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-cases="row-encode row-decode-json message-decode-json frame-pack frame-unpack mqtt-publish-parse spool-append-ack"
+cases="row-encode row-decode-json message-decode-json frame-pack frame-unpack mqtt-publish-parse spool-append-ack binlog-oltp binlog-narrow binlog-wide binlog-small-txn"
 {
     echo "# Instructions a row, a frame (of 100 messages), a packet, a batch (of 100 messages). Written by \`bench/micro/run.sh keep\`."
     echo "host $host"

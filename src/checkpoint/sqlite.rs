@@ -71,6 +71,18 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets the task: its checkpoint and its history of schemas.
+    pub fn reset(&mut self) -> Result<(), CheckpointError> {
+        let mut forget = || {
+            let transaction = self.connection.transaction()?;
+            for table in ["checkpoint", "schema_history"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE task = ?1"), [&self.task])?;
+            }
+            transaction.commit()
+        };
+        forget().map_err(|error| CheckpointError::Sqlite { path: self.path.clone(), error })
+    }
+
     /// The first `count` entries of the history of schemas; what lies behind them is forgotten, since it comes again.
     pub fn history(&mut self, count: u64) -> Result<Vec<String>, CheckpointError> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -141,6 +153,8 @@ mod tests {
         assert!(matches!(store.history(4), Err(CheckpointError::Damaged { .. })));
         let other = Store::open(&path, "b").unwrap();
         assert_eq!(other.load().unwrap(), None);
+        store.reset().unwrap();
+        assert_eq!((store.load().unwrap(), store.history(0).unwrap().len()), (None, 0));
         let later = Checkpoint { version: 9, ..at(4) };
         store.save(&later).unwrap();
         assert!(store.load().unwrap_err().to_string().contains("version 9"));

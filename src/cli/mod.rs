@@ -16,6 +16,8 @@ pub mod health;
 pub mod help;
 #[cfg(feature = "cmd-ingest")]
 pub mod man;
+#[cfg(feature = "source-mysql")]
+pub mod offsets;
 pub mod output;
 pub mod parse;
 pub mod run;
@@ -61,6 +63,7 @@ commands! {
     spool "cmd-edge" "spool";
     sqlite "cmd-edge" "source-sqlite";
     binlog "cmd-binlog";
+    offsets "source-mysql";
     demo "cmd-ingest";
     completions "cmd-ingest";
     man "cmd-ingest";

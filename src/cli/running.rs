@@ -51,3 +51,12 @@ pub(super) fn print_lines(state_dir: &Path, question: &Ask, limit: Option<u64>) 
     }
     Ok(())
 }
+
+/// Fails if a dts runs there: what it would write anew must not be changed under it.
+#[allow(dead_code, reason = "used by commands that are not in every build")]
+pub(super) fn refuse(state_dir: &Path) -> Result<(), Failure> {
+    match client::ask(state_dir, &Ask::Health {}) {
+        Err(AskError::NotRunning { .. }) => Ok(()),
+        _ => Err(Failure::new(Exit::NotHealthy, "dts is running: stop it first")),
+    }
+}

@@ -8,9 +8,34 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::event::{Column, Type, Value};
 
+/// `00`, `01`, … `99`.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut i = 0;
+    while i < 100 {
+        pairs[i] = [b'0' + (i / 10) as u8, b'0' + (i % 10) as u8];
+        i += 1;
+    }
+    pairs
+};
+
 /// Appends `n` with at least `width` digits (at most 20 are padded).
+#[inline]
 pub fn padded(out: &mut Vec<u8>, n: u64, width: usize) {
-    padded_wide(out, u128::from(n), width.min(20));
+    let mut digits = [b'0'; 20];
+    let (mut at, mut rest) = (digits.len(), n);
+    // Two digits a division.
+    while rest >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
+    }
+    if rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + rest as u8;
+    }
+    let least = digits.len() - width.clamp(1, digits.len());
+    out.extend_from_slice(&digits[at.min(least)..]);
 }
 
 /// Appends `n`.

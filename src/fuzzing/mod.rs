@@ -14,7 +14,11 @@
 //! | `http` | HTTP requests of applications | as many rows are stored as were promised |
 //! | `spool` | a buffer file with damaged bytes | quarantined or correct, never an event that was not made |
 //! | `token` | JWTs and certificates of strangers | nobody is let in |
+//! | `binlog_file` | files of events, lengths and checksums mended | read in parts as whole; forward, within the file |
+//! | `binlog_event` | events of tables made of choices | all ways of reading rows agree; dts' own rows are sound |
+//! | `binlog_json` | binary documents and differences | the text that a model says; any text is JSON |
 
+mod binlog;
 mod config;
 mod frame;
 mod http;
@@ -25,6 +29,7 @@ mod row;
 mod tests;
 
 pub use crate::source::devices::auth::fuzz::token;
+pub use binlog::{binlog_event, binlog_file, binlog_file_mutate, binlog_json};
 pub use config::config;
 pub use frame::frame;
 pub use http::http;
@@ -41,7 +46,7 @@ pub fn spool(data: &[u8]) {
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 11] = [
     ("config", config),
     ("row", row),
     ("frame", frame),
@@ -50,4 +55,7 @@ pub const TARGETS: [Target; 8] = [
     ("http", http),
     ("spool", spool),
     ("token", token),
+    ("binlog_file", binlog_file),
+    ("binlog_event", binlog_event),
+    ("binlog_json", binlog_json),
 ];

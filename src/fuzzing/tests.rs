@@ -31,7 +31,7 @@ macro_rules! replays {
     )*};
 }
 
-replays! { config row frame mqtt_server mqtt_client http spool token }
+replays! { config row frame mqtt_server mqtt_client http spool token binlog_file binlog_event binlog_json }
 
 #[test]
 fn every_target_has_its_file_its_corpus_and_its_replay() {

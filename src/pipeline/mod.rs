@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`core`] | what is in flight, who writes what, when to try again: a sans-IO state machine |
 //! | [`mod@run`] | the loop that executes its actions: channels, sinks, clock |
+//! | `ring` | slots between a source's thread and the pipeline |
 //! | [`marks`] | watermarks for sinks that cannot store them in their own transaction |
 //!
 //! Invariants: each sink writes every batch in the order of submission; a submission resolves only
@@ -13,6 +14,8 @@
 pub mod core;
 #[cfg(feature = "source-devices")]
 pub mod marks;
+#[cfg(feature = "thread-ring")]
+pub mod ring;
 pub mod run;
 
 pub use run::{NamedSink, PipelineError, run};

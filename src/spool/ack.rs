@@ -83,7 +83,7 @@ impl Store {
     /// was acknowledged in memory.
     pub(super) fn settle_acked(&mut self, conn: &Connection, now: Mono) -> Result<(), Fault> {
         self.apply_acks(conn, now)?;
-        for position in self.lanes.iter().flat_map(|l| &l.settled) {
+        for (_, position) in self.lanes.iter().flat_map(|l| &l.settled) {
             meta::put_position(conn, position)?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::error::Fault;
@@ -323,8 +324,11 @@ impl Store {
         Ok(())
     }
 
-    /// Numbers the rows that wait in memory.
+    /// Numbers the rows that wait in memory; not while it is unknown which numbers are given.
     pub(super) fn seal(&mut self, now: Mono, lane: usize) {
+        if self.numbers_in_doubt(lane) {
+            return;
+        }
         let (max, made, boot) = (self.options.max_body_bytes, self.elapsed(now), self.options.boot);
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.seal(max, made, boot);
@@ -339,6 +343,9 @@ impl Store {
 
     /// Writes the memory of `lanes` out.
     pub(super) fn flush(&mut self, now: Mono, lanes: &[usize], last: bool) -> Result<(), Fault> {
+        // Then it is known, too, what became of a commit in doubt.
+        let conn = self.usable(now)?;
+        self.conn = Some(conn);
         for &lane in lanes {
             self.seal(now, lane);
         }
@@ -418,7 +425,8 @@ impl Lane {
         let positions = pending.iter().flat_map(positions);
         match self.mem.back_mut() {
             Some(last) => last.positions.extend(positions),
-            None => self.settled.extend(positions),
+            // Not in doubt: whoever finds a transaction on disk must not take them for stored.
+            None => self.settled.extend(positions.map(|p| (u64::MAX, p))),
         }
     }
 
@@ -495,6 +503,19 @@ pub(super) fn head_of(conn: &Connection, id: StoredId) -> Result<Head, Fault> {
         Some(row) => Head::read(row),
         None => Err(Fault::Corrupt(format!("batch {} is gone", id.0))),
     }
+}
+
+/// The body of one batch, which must be there.
+pub(super) fn body_of(conn: &Connection, head: &Head) -> Result<Bytes, Fault> {
+    let found: Option<Vec<u8>> = conn
+        .prepare_cached("SELECT body FROM batch WHERE id = ?1")?
+        .query_row([head.id.0], |r| r.get(0))
+        .optional()?;
+    let body = found.ok_or_else(|| Fault::Corrupt(format!("batch {} is gone", head.id.0)))?;
+    if crc32c::crc32c(&body) != head.crc {
+        return Err(Fault::Corrupt(format!("batch {} has a wrong checksum", head.id.0)));
+    }
+    Ok(body.into())
 }
 
 /// Whether a batch is there.

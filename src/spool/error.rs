@@ -49,15 +49,19 @@ pub enum SpoolError {
 }
 
 /// How an operation on the database failed: decides what the store does next.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// No space. Rolled back; the connection is good.
+    #[error("the disk is full")]
     Full,
     /// The device failed, so that nobody knows what is on it: reopen, never try again here.
+    #[error("the disk failed: {0}")]
     Io(String),
     /// The file holds what was never written: quarantine.
+    #[error("damaged: {0}")]
     Corrupt(String),
     /// Something outside the database.
+    #[error("{0}")]
     Other(SpoolError),
 }
 

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use rusqlite::Connection;
+
 use super::loss::Lost;
 use super::meta::{LaneMeta, Position};
 use super::options::{Class, LaneOptions};
-use super::stored::{Head, Piece, StoredId};
+use super::stored::{Head, Kind, Piece, StoredId};
 use crate::event::{Batch, Table};
 use crate::planted::{self, Bug};
 use crate::runtime::Mono;
@@ -35,8 +37,8 @@ pub(super) struct Lane {
     pub mem_since: Option<Mono>,
     /// When something last came in or went out of memory, for giving back the reservation.
     pub mem_used: Mono,
-    /// Positions of batches that were acknowledged while they were in memory.
-    pub settled: Vec<Position>,
+    /// Positions of batches that were acknowledged while they were in memory, each with the batch's number.
+    pub settled: Vec<(u64, Position)>,
     /// Number of the last batch that was handed out; `meta` has a bound of it.
     pub handed: u64,
     /// Handed out and not acknowledged: batch number → cost.
@@ -181,14 +183,7 @@ impl Lane {
 
     /// After a commit: what it wrote is no longer in memory, what it deleted no longer waits.
     pub(super) fn committed(&mut self) {
-        let disk_n = self.meta.disk_n;
-        while self.mem.front().is_some_and(|m| m.head.id.n() <= disk_n) {
-            let Some(m) = self.mem.pop_front() else { break };
-            self.mem_bytes = self.mem_bytes.saturating_sub(m.piece.cost());
-        }
-        if self.mem.is_empty() && self.pending.is_empty() {
-            self.mem_since = None;
-        }
+        self.leave_memory();
         self.settled.clear();
         if self.options.keep_acked.is_some() {
             let acked_n = self.meta.acked_n;
@@ -201,12 +196,58 @@ impl Lane {
         }
     }
 
+    /// A transaction that counted as failed is on disk: the lane is as it left it (`after`), and as it was changed since:
+    /// rows got numbers, batches were acknowledged. `settled`: how many of the positions it stored.
+    pub(super) fn landed(&mut self, conn: &Connection, before: &LaneMeta, after: LaneMeta, settled: usize) {
+        let given = self.meta.next_n > before.next_n;
+        let (next_n, next_seq) = (self.meta.next_n, self.meta.next_seq());
+        let (old_n, disk_n) = (before.disk_n, after.disk_n);
+        self.written = Some(after.clone());
+        self.meta = after;
+        if given {
+            self.meta.next_n = next_n;
+            if let Some(era) = self.meta.eras.last_mut() {
+                era.next_seq = next_seq;
+            }
+        }
+        self.tail = None;
+        self.settled.drain(..settled.min(self.settled.len()));
+        self.settled.retain(|(n, _)| *n > disk_n);
+        // What was acknowledged since is still in the file.
+        let (no, kept_n) = (self.meta.no, self.meta.acked_n);
+        let is_there = |n: u64| super::append::exists(conn, StoredId::new(no, n)).unwrap_or(false);
+        self.acked.retain(|&n, _| n > kept_n && is_there(n));
+        for n in old_n + 1..=disk_n {
+            let held = self.mem.iter().any(|m| m.head.id.n() == n && !m.acked);
+            if self.in_memory()
+                && !held
+                && let Ok(head) = super::append::head_of(conn, StoredId::new(no, n))
+                && head.kind == Kind::Rows
+            {
+                self.acked.insert(n, Cost { bytes: head.cost(), rows: u64::from(head.rows) });
+            }
+        }
+        self.leave_memory();
+    }
+
+    /// What is on disk is no longer in memory.
+    fn leave_memory(&mut self) {
+        let disk_n = self.meta.disk_n;
+        while self.mem.front().is_some_and(|m| m.head.id.n() <= disk_n) {
+            let Some(m) = self.mem.pop_front() else { break };
+            self.mem_bytes = self.mem_bytes.saturating_sub(m.piece.cost());
+        }
+        if self.mem.is_empty() && self.pending.is_empty() {
+            self.mem_since = None;
+        }
+    }
+
     /// Removes acknowledged batches from the front of the memory; their positions become settled.
     pub(super) fn pop_acked(&mut self) {
         while self.mem.front().is_some_and(|m| m.acked) {
             let Some(m) = self.mem.pop_front() else { break };
             self.mem_bytes = self.mem_bytes.saturating_sub(m.piece.cost());
-            self.settled.extend(m.positions);
+            self.settled.extend(m.positions.into_iter().map(|p| (m.head.id.n(), p)));
         }
         if self.mem.is_empty() && self.pending.is_empty() {
             self.mem_since = None;

@@ -15,7 +15,7 @@
 //! | `append`, `join` | many small batches become few large ones, in one transaction |
 //! | `read`, `ack` | what goes out, and what may be forgotten |
 //! | `evict`, `reduce`, `compact`, `downsample`, `loss` | the limits and what they cost |
-//! | `reconcile` | what the centre knows against what is held; forks |
+//! | `reconcile`, `cut` | what the centre knows against what is held; forks |
 //! | `space`, `folder` | full disks; lock, reserve and file names |
 //! | `quarantine`, `salvage` | damaged files |
 //! | `worker`, `handle` | [`Spool`]: the thread `sqlite` and the handle to it |
@@ -42,6 +42,7 @@ mod ack;
 mod append;
 mod aside;
 mod compact;
+mod cut;
 mod downsample;
 mod error;
 mod evict;

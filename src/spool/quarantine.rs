@@ -95,6 +95,13 @@ impl Fate {
         known.front.is_some_and(|(epoch, seq)| head.epoch == epoch && head.last_seq < seq)
     }
 
+    /// Rows of a batch that are beyond what was known to be stored: those of a commit that counted as failed. They must
+    /// not count for some that are missing.
+    fn beyond(&self, head: &Head) -> u64 {
+        let era = self.known.as_ref().and_then(LaneMeta::era).filter(|e| e.stamped == head.epoch);
+        era.map_or(0, |e| (head.last_seq + 1).saturating_sub(e.next_seq.max(head.first_seq)))
+    }
+
     /// A batch was found.
     fn found(&mut self, head: &Head) {
         self.begin.get_or_insert((head.epoch, head.first_seq));
@@ -106,7 +113,7 @@ impl Fate {
         }
         self.next = Some((head.epoch, head.last_seq.saturating_add(1)));
         if !self.is_stale(head) {
-            self.rows += u64::from(head.rows);
+            self.rows += u64::from(head.rows).saturating_sub(self.beyond(head));
         }
     }
 
@@ -174,6 +181,7 @@ impl Store {
     /// again.
     pub(super) fn quarantine(&mut self, now: Mono, what: &str) -> Result<(), Fault> {
         self.conn = None;
+        self.look_for_doubt(now);
         for lane in 0..self.lanes.len() {
             self.seal(now, lane);
         }
@@ -187,10 +195,21 @@ impl Store {
                 lane.meta = meta;
             }
             self.meta = store_meta;
-            let reason = format!("the file is damaged, and no new one can be made: {fault:?}");
+            let reason = format!("the file is damaged, and no new one can be made: {fault}");
             self.go_down(now, &reason);
         }
         done
+    }
+
+    /// A commit that failed may be in the file: what should be in it depends on that.
+    fn look_for_doubt(&mut self, now: Mono) {
+        if !self.has_doubt() {
+            return;
+        }
+        let Ok((conn, _)) = schema::connect(&*self.folder, FILE, self.options.vfs.as_deref()) else { return };
+        if let Ok(Some(found)) = meta::get_json::<StoreMeta>(&conn, "store") {
+            self.settle_doubt(now, &conn, found.txn);
+        }
     }
 
     fn replace_file(&mut self, now: Mono, what: &str) -> Result<(), Fault> {
@@ -354,6 +373,9 @@ impl Store {
             meta.rows -= u64::from(head.rows);
         }
         meta.next_n = meta.next_n.max(head.id.n() + 1);
+        if let Some(era) = meta.eras.last_mut().filter(|e| e.stamped == head.epoch) {
+            era.next_seq = era.next_seq.max(head.last_seq.saturating_add(1));
+        }
         Ok(())
     }
 

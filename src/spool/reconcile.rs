@@ -6,11 +6,13 @@
 //! What is left then goes out again under a new epoch. Sequence numbers stay as they are, so a new
 //! name costs one row of counters, not a rewrite of the backlog.
 
+use super::cut;
 use super::error::{Fault, SpoolError};
 use super::lane::Cost;
 use super::meta::Era;
 use super::store::Store;
 use super::stored::Head;
+use crate::event::batch::split_body;
 use crate::planted::{self, Bug};
 use crate::runtime::Mono;
 
@@ -25,7 +27,7 @@ pub struct CentreView {
     pub marks: Vec<(u64, u64, u32)>,
     /// Greatest epoch number known there of the device, all lanes.
     pub epoch_number: u32,
-    /// The peer takes less than a batch, and was sent batches in parts: a mark within a batch is no fork.
+    /// The peer takes less than a batch, and was sent batches in parts: a mark within a batch is no fork, where it has no crc.
     pub parts: bool,
 }
 
@@ -117,21 +119,54 @@ impl Store {
         if seq >= era.next_seq {
             return Ok(false);
         }
-        let mut fits = true;
+        let handed = self.lanes[lane].handed;
+        let (mut holds, mut unsent) = (None, false);
         self.walk_era(now, lane, era.stamped, |head| {
-            if head.first_seq > seq {
-                return false;
+            if head.first_seq <= seq && seq <= head.last_seq {
+                holds = Some(head.clone());
             }
-            if head.last_seq > seq {
-                // It ends within a batch: never, unless that was sent in parts.
-                fits = parts;
-                return false;
-            } else if head.last_seq == seq && crc != 0 && head.crc != crc {
-                fits = false;
-            }
-            fits
+            // What was never handed out cannot be there.
+            unsent |= head.first_seq <= seq && head.id.n() > handed;
+            head.last_seq < seq && !unsent
         })?;
-        Ok(fits)
+        if unsent {
+            return Ok(false);
+        }
+        // Else it is not held any more.
+        let Some(head) = holds else { return Ok(true) };
+        if crc == 0 {
+            return Ok(head.last_seq == seq || parts);
+        }
+        if head.last_seq == seq && head.crc == crc {
+            return Ok(true);
+        }
+        // Only where it was sent in parts: then the crc is that of the last one.
+        self.has_part(now, lane, &head, seq, crc)
+    }
+
+    /// Whether a part of the batch `head` that ended at `seq` can have had this `crc`.
+    fn has_part(&mut self, now: Mono, lane: usize, head: &Head, seq: u64, crc: u32) -> Result<bool, Fault> {
+        if let Some(m) = self.lanes[lane].mem.iter().find(|m| m.head.id == head.id) {
+            let Ok((_, records)) = split_body(&m.piece.body) else { return Ok(false) };
+            return Ok(cut::has_part(records, &m.piece.tables, head.first_seq, seq, crc));
+        }
+        let conn = self.usable(now)?;
+        let found = super::append::body_of(&conn, head).and_then(|body| {
+            let tables = self.tables.of_body(&conn, &body)?;
+            Ok((body, tables))
+        });
+        self.conn = Some(conn);
+        match found {
+            Ok((body, tables)) => {
+                let Ok((_, records)) = split_body(&body) else { return Ok(false) };
+                Ok(cut::has_part(records, &tables, head.first_seq, seq, crc))
+            }
+            Err(Fault::Corrupt(what)) => {
+                self.quarantine(now, &what)?;
+                Err(Fault::Io("the lanes are others now".into()))
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Calls `each` with the heads of the era `stamped` in order, those in memory too, while it returns true.

@@ -18,7 +18,7 @@ use super::options::{Class, LaneOptions, Options};
 use super::read::Tables;
 use super::schema::{self, FILE, LOG};
 use super::space::Space;
-use super::stored::{MAX_LANES, StoredId};
+use super::stored::MAX_LANES;
 use crate::event::Batch;
 use crate::planted::{self, Bug};
 use crate::runtime::Mono;
@@ -94,10 +94,13 @@ struct Down {
     tries: u32,
 }
 
-/// A transaction of which it is not known whether it happened.
+/// A transaction of which it is not known whether it happened. While there is one, no number is given in a lane in which
+/// it gave some (`Store::seal`), and none beyond the lower of both reservations.
 struct Doubt {
     before: Vec<LaneMeta>,
     after: Saved,
+    /// Positions of each lane that it stored.
+    settled: Vec<usize>,
 }
 
 /// The lanes' counters as they were before a transaction.
@@ -373,8 +376,11 @@ impl Store {
                     let after = self.snapshot();
                     self.doubtful.clear();
                     self.doubts += u64::from(value.is_some());
-                    self.doubt = value.is_some().then(|| Doubt { before: saved.metas.clone(), after });
+                    let settled = self.lanes.iter().map(|l| l.settled.len()).collect();
+                    let before = saved.metas.clone();
                     self.restore(saved);
+                    self.doubt = value.is_some().then(|| Doubt { before, after, settled });
+                    self.lower_reservations();
                     crate::telemetry::count("dts_spool_io_errors_total", &[], 1);
                     self.io_errors += 1;
                     if self.io_errors > IO_ERRORS {
@@ -529,9 +535,9 @@ impl Store {
             }
             Ok((conn, txn)) => {
                 self.down = None;
+                self.settle_doubt(now, &conn, txn);
                 self.conn = Some(conn);
                 self.revived += 1;
-                self.settle_doubt(now, txn);
                 Some(txn)
             }
             Err(Fault::Corrupt(e)) => self.quarantine_or_wait(now, &e),
@@ -542,27 +548,44 @@ impl Store {
         }
     }
 
-    /// `txn` is the last transaction on disk. If it is the one in doubt, the lanes are as it left them.
-    fn settle_doubt(&mut self, now: Mono, txn: u64) {
-        let Some(Doubt { before, after }) = self.doubt.take() else { return };
-        let same = self.lanes.len() == before.len() && self.lanes.iter().map(|l| &l.meta).eq(&before);
-        if txn == after.txn && same {
-            let acked: Vec<_> = self.lanes.iter().map(|l| l.acked.clone()).collect();
-            self.restore(after);
-            self.mark_written();
-            self.landed = std::mem::take(&mut self.doubtful);
-            // What was acknowledged since is still there.
-            let Some(conn) = &self.conn else { return };
-            for (lane, acked) in self.lanes.iter_mut().zip(acked) {
-                let no = lane.meta.no;
-                let is_there = |n: &u64| super::append::exists(conn, StoredId::new(no, *n)).unwrap_or(false);
-                lane.acked.extend(acked.into_iter().filter(|(n, _)| is_there(n)));
-                if !lane.acked.is_empty() {
-                    self.acked_since.get_or_insert(now);
-                }
+    /// `txn` is the last transaction in the file of `conn`. If it is the one in doubt, the lanes are as it left them, and as
+    /// they were changed since.
+    pub(super) fn settle_doubt(&mut self, now: Mono, conn: &Connection, txn: u64) {
+        let Some(Doubt { before, after, settled }) = self.doubt.take() else { return };
+        let doubtful = std::mem::take(&mut self.doubtful);
+        if txn != after.txn || self.lanes.len() != before.len() {
+            return;
+        }
+        self.meta.txn = txn;
+        self.landed = doubtful;
+        self.tables.forget_disk();
+        for (((lane, before), after), settled) in
+            self.lanes.iter_mut().zip(before).zip(after.metas).zip(settled)
+        {
+            lane.landed(conn, &before, after, settled);
+            if !lane.acked.is_empty() {
+                self.acked_since.get_or_insert(now);
             }
         }
-        self.doubtful.clear();
+    }
+
+    pub(super) fn has_doubt(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// Whether the transaction in doubt gave numbers of `lane`.
+    pub(super) fn numbers_in_doubt(&self, lane: usize) -> bool {
+        let Some(Doubt { before, after, .. }) = &self.doubt else { return false };
+        let numbers = |metas: &[LaneMeta]| metas.get(lane).map(|m| (m.next_n, m.eras.clone()));
+        numbers(before) != numbers(&after.metas)
+    }
+
+    /// After a power cut the file may say either reservation: only what both cover may be given.
+    fn lower_reservations(&mut self) {
+        let Some(doubt) = &self.doubt else { return };
+        for (lane, after) in self.lanes.iter_mut().zip(&doubt.after.metas) {
+            lane.meta.reserved = lane.meta.reserved.min(after.reserved);
+        }
     }
 
     /// Whether a transaction that was reported as failed since there were `doubts` may be on disk.
@@ -634,9 +657,12 @@ impl Store {
         let saved = self.snapshot();
         let batch = item.1.clone();
         assert_eq!(self.append(now, &[item]), [Ok(())]);
-        self.doubt = Some(Doubt { before: saved.metas.clone(), after: self.snapshot() });
+        let before = saved.metas.clone();
+        let settled = vec![0; before.len()];
+        self.doubt = Some(Doubt { before, after: self.snapshot(), settled });
         self.doubtful = vec![(batch.source.clone(), batch.body)];
         self.restore(saved);
+        self.lower_reservations();
         self.conn = None;
         self.go_down(now, "a test");
     }

@@ -63,6 +63,12 @@ pub(super) static METRICS: &[(&str, Kind, &str)] = &[
         Gauge,
         "1 while a sqlite source waits for its database to appear or to be readable",
     ),
+    (
+        "dts_binlog_headroom_seconds",
+        Gauge,
+        "How long a server keeps its binlog beyond what a mysql-binlog source has delivered",
+    ),
+    ("dts_mysql_lag_seconds", Gauge, "Age of the last delivered event, 0 if nothing more had come"),
     ("dts_mysql_connected", Gauge, "1 while a mysql-binlog source reads from its server"),
     (
         "dts_mysql_reconnects_total",

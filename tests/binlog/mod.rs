@@ -1,5 +1,9 @@
 //! `dts binlog` on recordings of real servers, on damaged files, and as part of a pipe.
 
+mod craft;
+mod records;
+mod terminal;
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -18,14 +22,19 @@ fn archive() -> PathBuf {
 
 /// Unpacks the recordings; where they are.
 fn recordings(dir: &Dir) -> PathBuf {
+    unpack("binlogs-mariadb105", dir)
+}
+
+/// Unpacks an archive of recordings.
+fn unpack(name: &str, dir: &Dir) -> PathBuf {
     let unpack = Command::new("python3")
         .args(["-m", "tarfile", "-e"])
-        .arg(archive())
+        .arg(root().join(format!("tests/fixtures/{name}.tar.xz")))
         .arg(dir.join(""))
         .output()
         .unwrap();
     assert!(unpack.status.success(), "{unpack:?}");
-    dir.join("binlogs-mariadb105")
+    dir.join(name)
 }
 
 fn dts(args: &[&str], files: &[&Path]) -> Output {

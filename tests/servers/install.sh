@@ -5,4 +5,4 @@ here=$(cd "$(dirname "$0")" && pwd)
 "$here/mosquitto.sh" install
 "$here/python.sh" install
 "$here/quicgo.sh" install
-"$here/mysql.sh" install mysql97 mariadb1011 mariadb118
+"$here/mysql.sh" install mysql97 mariadb105 mariadb1011 mariadb118

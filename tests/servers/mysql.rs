@@ -20,6 +20,11 @@ impl Mysql {
     pub(super) fn start(dir: &Dir, flavour: &'static str, options: &[&str]) -> Self {
         let path = dir.join(flavour);
         std::fs::create_dir_all(&path).unwrap();
+        Self::start_in(path, flavour, options)
+    }
+
+    /// As [`Self::start`], in a folder of its own.
+    pub(super) fn start_in(path: PathBuf, flavour: &'static str, options: &[&str]) -> Self {
         let server = Self { flavour, port: port(), dir: path };
         server.again(options);
         server

@@ -147,7 +147,8 @@ fn a_stream_equals_the_dump_of_its_binlog(flavour: &'static str, options: &[&str
         server.sql(&format!("{MODES}{}", changes()));
         server.sql(&format!("use t; insert into end values ({round}); drop table k, k2; create table k(x varchar(20), y int, v int, primary key (y, x)); flush binary logs;"));
     }
-    live.reaches(2);
+    server.sql("use t; alter table end add column note int; insert into end values (3, 0)");
+    live.reaches(3);
     live.node.stop();
     assert_equal(&live.records(), &dumped(&server), flavour);
     let ddl = |records: &[Value]| -> Vec<String> {
@@ -156,10 +157,15 @@ fn a_stream_equals_the_dump_of_its_binlog(flavour: &'static str, options: &[&str
     };
     assert_eq!(ddl(&live.records()), ddl(&dumped(&server)), "{flavour}");
     // A second run has nothing to do but what is new.
-    server.sql("use t; insert into end values (77)");
+    server.sql("use t; insert into end values (77, 0)");
     live.node.start();
     live.reaches(77);
     live.node.stop();
+    let version = |id: i64| {
+        let row = live.rows().into_iter().find(|row| row["table"] == "end" && row["after"]["id"] == id);
+        row.unwrap()["schema"].clone()
+    };
+    assert_eq!((version(2), version(3), version(77)), (1.into(), 2.into(), 2.into()), "{flavour}");
     assert_equal(&live.records(), &dumped(&server), flavour);
 }
 
@@ -423,4 +429,94 @@ fn rows_of_xa_come_when_they_are_committed() {
             rows.iter().filter(|row| row["table"] == "k").map(|row| row["after"]["x"].clone()).collect();
         assert_eq!(names, ["kept"], "{flavour}");
     }
+}
+
+#[test]
+fn another_server_of_the_topology_is_read_on_and_a_foreign_one_refused() {
+    if !require("mysql97") {
+        return;
+    }
+    let dir = Dir::new("fail");
+    let (one, two) = (dir.join("one"), dir.join("two"));
+    std::fs::create_dir_all(&one).unwrap();
+    std::fs::create_dir_all(&two).unwrap();
+    let source = Mysql::start_in(one, "mysql97", GTID);
+    let second: Vec<&str> =
+        GTID.iter().map(|o| if *o == "--server-id=1" { "--server-id=2" } else { *o }).collect();
+    let replica = Mysql::start_in(two, "mysql97", &second);
+    source.sql(&format!("{MODES}{TABLES}"));
+    let mut live = Live::new(&dir, &source, "moved", "");
+    live.node.start();
+    source.sql("use t; insert into end values (1)");
+    live.reaches(1);
+    live.node.stop();
+    // It has not caught up: it lacks what was read.
+    let to = |server: &Mysql| {
+        let dsn = format!("cdc:cdcpw@tcp(127.0.0.1:{})/?tls=skip-verify", server.port);
+        Live::with_dsn(&dir, &dsn, "moved", "")
+    };
+    let mut elsewhere = to(&replica);
+    elsewhere.node.process.start();
+    assert!(!elsewhere.node.process.ended().success());
+    let log = elsewhere.node.process.log();
+    assert!(log.contains("lacks transactions that were read already"), "{log}");
+    replica.sql(&format!(
+        "change replication source to source_host='127.0.0.1', source_port={}, source_user='cdc', source_password='cdcpw', \
+         source_auto_position=1, get_source_public_key=1; start replica;",
+        source.port
+    ));
+    source.sql("use t; insert into end values (2)");
+    until("the replica", || (replica.sql("select count(*) from t.end where id = 2") == ["1"]).then_some(()));
+    elsewhere.node.start();
+    elsewhere.reaches(2);
+    replica.sql("stop replica; use t; insert into end values (3)");
+    elsewhere.reaches(3);
+    elsewhere.node.stop();
+    assert_eq!(distinct(&elsewhere.rows()).len(), 3);
+}
+
+#[test]
+fn a_clash_of_server_ids_is_given_up() {
+    for (flavour, options) in [("mysql97", GTID), ("mariadb118", MARIADB)] {
+        if !require(flavour) {
+            return;
+        }
+        let dir = Dir::new("clash");
+        let server = Mysql::start(&dir, flavour, options);
+        server.sql(&format!("{MODES}{TABLES}"));
+        let mut both = [Live::new(&dir, &server, "left", ""), Live::new(&dir, &server, "right", "")];
+        both.iter_mut().for_each(|live| live.node.start());
+        let loser = until("the end of one", || both.iter_mut().position(|live| !live.node.process.runs()));
+        let log = both[loser].node.process.log();
+        assert!(log.contains("another replica reads under server_id 1001"), "{flavour}: {log}");
+    }
+}
+
+#[test]
+fn tables_that_are_swapped_are_followed() {
+    if !require("mysql97") {
+        return;
+    }
+    let dir = Dir::new("swap");
+    let server = Mysql::start(&dir, "mysql97", &["--log-bin=binlog", "--server-id=1", "--gtid-mode=OFF"]);
+    server.sql(&format!("{MODES}{TABLES}"));
+    let mut live = Live::new(&dir, &server, "swap", "  include_tables: [\"t.k\", \"end\"]\n");
+    live.node.start();
+    server.sql(
+        "use t; insert into k values ('a', 1, 1);
+         create table _k_gho like k; alter table _k_gho add column extra int default 5 first;
+         insert into _k_gho(x, y, v) select * from k;
+         rename table k to _k_del, _k_gho to k;
+         insert into k(x, y, v) values ('b', 2, 2); insert into end values (1);",
+    );
+    live.reaches(1);
+    live.node.stop();
+    let rows: Vec<Value> = live.rows().into_iter().filter(|row| row["table"] == "k").collect();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((&rows[1]["after"]["x"], &rows[1]["after"]["extra"]), (&Value::from("b"), &Value::from(5)));
+    // Out of the filter there is no way but a stop.
+    live.node.start();
+    server.sql("use t; rename table k to elsewhere");
+    assert!(!live.node.process.ended().success());
+    assert!(live.node.process.log().contains("out of the filter"));
 }

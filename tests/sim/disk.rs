@@ -112,6 +112,8 @@ pub(super) struct Disk {
     pub(super) fail_reads: u32,
     pub(super) fail_writes: u32,
     pub(super) fail_syncs: u32,
+    /// Syncs that succeed before `fail_syncs` counts.
+    pub(super) spare_syncs: u32,
     /// `sync` does nothing and says that it did.
     pub(super) lies: bool,
     /// Something that `sync` was said of is not on the disk.
@@ -134,6 +136,7 @@ impl Disk {
             fail_reads: 0,
             fail_writes: 0,
             fail_syncs: 0,
+            spare_syncs: 0,
             lies: false,
             lied: false,
             sync_us: 200,
@@ -236,7 +239,9 @@ impl Disk {
         self.met.syncs += 1;
         let forgets = self.rng.bool();
         let file = self.files.get_mut(name).ok_or(Trouble::Missing)?;
-        if self.fail_syncs > 0 {
+        let spared = self.spare_syncs > 0;
+        self.spare_syncs = self.spare_syncs.saturating_sub(1);
+        if self.fail_syncs > 0 && !spared {
             self.fail_syncs -= 1;
             self.met.sync_errors += 1;
             if forgets {

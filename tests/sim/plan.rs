@@ -345,7 +345,6 @@ impl Plan {
         let mut faults: Vec<(u64, Fault)> =
             (0..count).map(|_| (rng.u64(100_000..horizon), fault(&mut rng, devices.len()))).collect();
         faults.sort_by_key(|f| f.0);
-        let mut centre = centre;
         // Not found out, and not mended: docs/simulation.md, "What is not modelled".
         let copies = |f: &Fault| {
             matches!(
@@ -363,9 +362,6 @@ impl Plan {
             lies += u32::from(copies(f));
             !copies(f) || lies == 1
         });
-        if lies > 0 {
-            (centre.max_body_bytes, centre.max_packet_bytes) = (4 << 20, 1 << 20);
-        }
         Self { seed, devices, centre, faults, horizon }
     }
 }
@@ -411,6 +407,35 @@ impl Plan {
         plan.faults = vec![
             (2_000_000, Fault::BlackOut { device: 0, blocked, ms: 5_000 + seed % 9 * 500 }),
             (9_000_000 + seed % 17 * 100_000, Fault::Cut { device: 0 }),
+            (12_000_000 + seed % 13 * 100_000, Fault::Cut { device: 0 }),
+        ];
+        plan
+    }
+}
+
+impl Plan {
+    /// As [`Self::of`], with a cloned image, and the centre takes little at a time: what is stored goes out in parts.
+    pub(super) fn cloned(seed: u64) -> Self {
+        let mut plan = Self::of(seed);
+        plan.horizon = 20_000_000;
+        plan.centre.max_body_bytes = 1_500;
+        plan.devices.truncate(1);
+        for device in &mut plan.devices {
+            for lane in &mut device.lanes {
+                (lane.class, lane.policy, lane.max_bytes) = (Class::Fsync, Policy::Block, u64::MAX);
+                lane.max_age = None;
+            }
+            for input in &mut device.inputs {
+                (input.pause_us, input.max_bytes, input.keys) = (40_000, 900, 3);
+            }
+        }
+        let blocked = Blocked::Both;
+        plan.faults = vec![
+            // Both hold a backlog of their own when they come back.
+            (2_000_000, Fault::BlackOut { device: 0, blocked, ms: 2_500 + seed % 9 * 500 }),
+            (3_000_000, Fault::Clone { device: 0 }),
+            (6_000_000 + seed % 17 * 100_000, Fault::Cut { device: 0 }),
+            (8_000_000 + seed % 7 * 300_000, Fault::CentreKill { ms: 100 }),
             (12_000_000 + seed % 13 * 100_000, Fault::Cut { device: 0 }),
         ];
         plan

@@ -67,6 +67,7 @@ struct Dump<'a> {
     last: bool,
     /// Statements that changed rows and were logged as such.
     unlogged: u64,
+    max_row_bytes: usize,
 }
 
 impl<'a> Dump<'a> {
@@ -83,6 +84,7 @@ impl<'a> Dump<'a> {
             first: true,
             last: true,
             unlogged: 0,
+            max_row_bytes: args.options().max_row_bytes,
         }
     }
 
@@ -119,10 +121,19 @@ impl<'a> Dump<'a> {
         self.group.open(name, id, None, wanted);
     }
 
-    /// A group that no GTID names, as 5.5 writes them.
-    fn open_unnamed(&mut self, start: u64) {
-        if self.group.state == State::Over {
+    /// A group that no GTID names, as 5.5 writes them. Whether it begins here.
+    fn open_unnamed(&mut self, start: u64) -> bool {
+        let begins = self.group.state == State::Over;
+        if begins {
             self.open_mysql(start, None, None);
+        }
+        begins
+    }
+
+    /// A statement that stood alone is its whole group: the next one has a name of its own.
+    fn end_unnamed(&mut self, alone: bool) {
+        if alone {
+            self.group.state = State::Over;
         }
     }
 
@@ -207,14 +218,15 @@ impl<'a> Dump<'a> {
         match statement.kind {
             Kind::Transaction => self.transaction(start, place, sql),
             Kind::Dml => {
-                self.open_unnamed(start);
+                let alone = self.open_unnamed(start);
                 if self.shows(start) {
                     self.unlogged += u64::from(self.style.is_none());
                     self.show_statement(statement, place);
                 }
+                self.end_unnamed(alone);
             }
             Kind::Ddl => {
-                self.open_unnamed(start);
+                let alone = self.open_unnamed(start);
                 let args = self.args;
                 let wanted = statement.tables.iter().any(|[db, table]| args.wants(db, table));
                 let record = self.group.record();
@@ -228,6 +240,7 @@ impl<'a> Dump<'a> {
                     }
                     self.out.written();
                 }
+                self.end_unnamed(alone);
             }
         }
     }
@@ -317,7 +330,7 @@ impl<'a> Dump<'a> {
         };
         let from = self.group.rows;
         let ordinals = (from, self.group.records);
-        let max = args.options().max_row_bytes;
+        let max = self.max_row_bytes;
         let mut writer = RowWriter::new(
             &mut self.out,
             &mut self.scratch,

@@ -345,6 +345,11 @@ fn bytes_of(writer: &mut RowWriter<'_, '_>, column: usize, bytes: &[u8]) {
         },
         Form::Bytes => json::base64_string(out, bytes),
         Form::Padded(length) => padded(out, &mut writer.scratch.bytes, bytes, *length),
+        Form::Vector => {
+            if !json::vector(out, bytes) {
+                writer.scratch.unresolved.push(column);
+            }
+        }
         Form::OpenPadded(length) => {
             padded(out, &mut writer.scratch.bytes, bytes, *length);
             writer.scratch.unresolved.push(column);

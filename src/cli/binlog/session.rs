@@ -62,7 +62,15 @@ pub(super) fn read(
     let mut end = 0;
     tables.next_file();
     let reader = &mut opened.reader;
-    while let Some(item) = reader.next().map_err(Fault)? {
+    loop {
+        // Looked at where it is: to move it out costs more than to read most events.
+        let next = reader.next();
+        let Ok(Some(item)) = &next else {
+            match next {
+                Err(error) => return Err(Fault(error)),
+                _ => break,
+            }
+        };
         end = item.end;
         progress.at(end);
         let statement = match &item.event {
@@ -74,7 +82,7 @@ pub(super) fn read(
             _ => None,
         };
         let flow =
-            consumer.event(&item, Seen { tables, statement: statement.as_ref() }).map_err(|problem| {
+            consumer.event(item, Seen { tables, statement: statement.as_ref() }).map_err(|problem| {
                 let place =
                     Place { offset: item.start, inside: item.inside, event: Some(item.header.event_type) };
                 Fault(problem.at(place))

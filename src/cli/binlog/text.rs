@@ -24,9 +24,10 @@ pub(super) struct Style {
 }
 
 impl Style {
-    /// Coloured on a terminal, unless `NO_COLOR` is set.
+    /// Coloured on a terminal, unless `NO_COLOR` is set or the terminal has none.
     pub(super) fn new(verbose: bool) -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self { colour: wanted && std::io::stdout().is_terminal(), verbose }
     }
 

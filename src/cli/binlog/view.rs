@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::session::Tables;
 use crate::codec::json;
-use crate::source::mysql::binlog::{Column, ColumnType, TableMap};
+use crate::source::mysql::binlog::{Column, ColumnType, Special, TableMap};
 use crate::source::mysql::charset::{self, Charset};
 use crate::source::mysql::ddl;
 use crate::source::mysql::tables::{is_old_temporal, shape};
@@ -64,6 +64,8 @@ pub(super) enum Form {
     Sign,
     /// DOUBLE(m, d): the server shows no more digits after the point.
     Rounded(u8),
+    /// MariaDB's VECTOR: numbers of 32 bits.
+    Vector,
     /// A time of MariaDB that may have fractions.
     Doubtful,
 }
@@ -172,6 +174,9 @@ fn form(column: &Column, hint: Option<&ddl::Column>, mariadb: bool) -> Form {
             },
             None => Form::Open,
         };
+    }
+    if column.special == Some(Special::Vector) {
+        return Form::Vector;
     }
     let integer = matches!(
         column.ty,

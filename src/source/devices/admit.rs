@@ -17,7 +17,7 @@ pub struct Limits {
     pub max_connections: usize,
     /// Of them from one address (IPv6: one /64).
     pub max_per_address: usize,
-    /// TLS handshakes a second; a second's worth may come at once.
+    /// TLS handshakes a second; a second's worth may come at once, of which they begin evenly.
     pub handshakes_per_s: u32,
     /// What a refused client is told to wait, at least; up to twice as long is drawn.
     pub retry_after: Duration,
@@ -56,6 +56,8 @@ impl Refusal {
 
 /// Newcomers in the lobby at once.
 const LOBBY: usize = 64;
+/// Of a crowd that comes at once as many begin their handshakes together as this time allows: those within share the thread.
+const TOGETHER: Duration = Duration::from_millis(20);
 
 /// Counts connections.
 #[derive(Debug)]
@@ -67,13 +69,23 @@ pub struct Admission {
     /// Handshakes that may begin now, in millionths.
     credit: u64,
     refilled: Mono,
+    /// When the handshakes that began would be over at the rate allowed.
+    busy_until: Mono,
 }
 
 impl Admission {
     /// Nobody is in.
     pub fn new(limits: Limits, now: Mono) -> Self {
         let credit = u64::from(limits.handshakes_per_s) * 1_000_000;
-        Self { limits, seats: 0, lobby: 0, by_address: HashMap::new(), credit, refilled: now }
+        Self {
+            limits,
+            seats: 0,
+            lobby: 0,
+            by_address: HashMap::new(),
+            credit,
+            refilled: now,
+            busy_until: now,
+        }
     }
 
     /// A connection from `address` wants to begin its handshake. What gets a place must
@@ -92,12 +104,19 @@ impl Admission {
             return Err(Refusal::Full);
         };
         self.credit = self.credit.checked_sub(1_000_000).ok_or(Refusal::Rate)?;
+        let each = Duration::from_secs(1) / self.limits.handshakes_per_s.max(1);
+        self.busy_until = self.busy_until.max(now) + each;
         match place {
             Place::Seat => self.seats += 1,
             Place::Lobby => self.lobby += 1,
         }
         *self.by_address.entry(address).or_default() += 1;
         Ok(place)
+    }
+
+    /// How long the next one must wait before it may [`Self::enter`]: a crowd is taken in evenly.
+    pub fn wait(&self, now: Mono) -> Duration {
+        self.busy_until.since(now).saturating_sub(TOGETHER)
     }
 
     /// It is closed.
@@ -198,6 +217,27 @@ mod tests {
         let more = (0..100).filter(|_| all.enter(Mono(u64::MAX / 4), ip(1)).is_ok()).count();
         assert_eq!(more, 9);
         assert!(all.is_pressed(Mono(u64::MAX / 4)));
+    }
+
+    #[test]
+    fn a_crowd_begins_its_handshakes_evenly() {
+        let limits = Limits { max_connections: 1000, max_per_address: 1000, handshakes_per_s: 500, ..LIMITS };
+        let mut all = Admission::new(limits, Mono(0));
+        let (mut now, mut began) = (Mono(0), Vec::new());
+        for _ in 0..500 {
+            now = now + all.wait(now);
+            assert!(all.enter(now, ip(1)).is_ok());
+            began.push(now);
+        }
+        // TOGETHER is ten at this rate.
+        let most = began
+            .iter()
+            .map(|&from| began.iter().filter(|t| **t >= from && t.since(from) < TOGETHER).count());
+        assert!(most.max() <= Some(21));
+        let over = began.last().unwrap().since(Mono(0));
+        assert!((Duration::from_millis(970)..Duration::from_millis(1000)).contains(&over), "{over:?}");
+        let later = now + Duration::from_secs(1);
+        assert_eq!(all.wait(later), Duration::ZERO);
     }
 
     #[test]

@@ -261,6 +261,7 @@ async fn accept_quic(
             }
         }
         let address = incoming.remote_address();
+        shared.pace().await;
         let now = mono_now();
         let pressed = shared.admission.borrow_mut().is_pressed(now);
         if pressed && !incoming.remote_address_validated() && incoming.may_retry() {
@@ -305,6 +306,7 @@ async fn accept_tcp(
                 continue;
             }
         };
+        shared.pace().await;
         let admitted = shared.admission.borrow_mut().enter(mono_now(), address.ip());
         match admitted {
             Ok(place) => {

@@ -1,6 +1,6 @@
 //! What a stream of events has told about tables, and what its statements say: shared by `dts binlog` and the live source.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::binlog::{ColumnHint, ColumnType, Flavour, KeyPart, Query, Special, TableMap, Xid};
@@ -14,7 +14,7 @@ pub(crate) struct Statement {
     /// `[db, table]`.
     pub(crate) tables: Vec<[String; 2]>,
     /// Without passwords; the bytes where they are no text in the session's character set.
-    pub(crate) sql: Result<String, Vec<u8>>,
+    pub(crate) sql: Result<Cow<'static, str>, Vec<u8>>,
     /// What it did to what is known of tables.
     pub(crate) outcome: Outcome,
     /// To be kept, so that a restart knows what the statement did.
@@ -24,7 +24,9 @@ pub(crate) struct Statement {
 /// A statement that tells what tables look like, with what it was executed under.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Entry {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) sql: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) db: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) ansi_quotes: bool,
@@ -34,6 +36,9 @@ pub(crate) struct Entry {
     pub(crate) database_charset: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) server_charset: Option<String>,
+    /// In place of a statement: a table, a number for what it looks like, and the version of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<(String, u64, u32)>,
 }
 
 /// What the stream has told about tables.
@@ -43,8 +48,8 @@ pub(crate) struct Tables {
     mariadb: bool,
     /// MariaDB of before the change of how UUIDs are stored.
     swaps_uuids: bool,
-    /// Shapes that were described, or need not be.
-    handled: HashSet<u64>,
+    /// The newest shape that was described, or need not be: shapes are numbered as they come.
+    handled: u64,
 }
 
 impl Tables {
@@ -77,20 +82,21 @@ impl Tables {
 
     /// Shapes of another file have other numbers.
     pub(crate) fn next_file(&mut self) {
-        self.handled.clear();
+        self.handled = 0;
     }
 
     /// What the statements say of a shape that is seen for the first time.
     pub(crate) fn news(&mut self, map: &TableMap) -> Option<Vec<ColumnHint>> {
-        if !self.handled.insert(map.generation) {
+        if map.generation <= self.handled {
             return None;
         }
+        self.handled = map.generation;
         self.hints(map)
     }
 
     /// The shape was described, and has a new number by that.
     pub(crate) fn handled(&mut self, map: &TableMap) {
-        self.handled.insert(map.generation);
+        self.handled = map.generation;
     }
 
     /// Follows a statement that was not in the stream now: one that was kept, or the server's `SHOW CREATE TABLE`.
@@ -118,6 +124,7 @@ impl Tables {
             T::Uuid => Some(Special::Uuid),
             T::Inet4 => Some(Special::Inet4),
             T::Inet6 => Some(Special::Inet6),
+            T::Vector => Some(Special::Vector),
             _ => None,
         };
         let fsp = match column.ty {
@@ -142,10 +149,11 @@ impl Tables {
     /// Follows a statement.
     pub(crate) fn statement(&mut self, query: &Query<'_>) -> Statement {
         // Nearly all of them, and nothing is to know of it.
-        if query.statement == b"BEGIN" || query.statement == b"COMMIT" {
-            let sql = Ok(String::from_utf8_lossy(query.statement).into_owned());
-            let (tables, outcome, entry) = (Vec::new(), Outcome::Harmless, None);
-            return Statement { kind: Kind::Transaction, tables, sql, outcome, entry };
+        for known in ["BEGIN", "COMMIT"] {
+            if query.statement == known.as_bytes() {
+                let (tables, outcome, entry) = (Vec::new(), Outcome::Harmless, None);
+                return Statement { kind: Kind::Transaction, tables, sql: Ok(known.into()), outcome, entry };
+            }
         }
         let status = query.status();
         let set = |id: u16| charset::by_collation(id);
@@ -157,7 +165,7 @@ impl Tables {
             Some(client) => client.to_utf8(bytes, &mut text).ok().map(str::to_owned),
             None => std::str::from_utf8(bytes).ok().map(str::to_owned),
         };
-        let sql = read.ok_or_else(|| bytes.to_vec());
+        let sql = read.map(Cow::Owned).ok_or_else(|| bytes.to_vec());
         let mode = status.sql_mode.unwrap_or(0);
         let cx = Context {
             db: query.db,
@@ -168,7 +176,7 @@ impl Tables {
         };
         // Names may still be readable where some literal is not.
         let readable = match &sql {
-            Ok(sql) => std::borrow::Cow::Borrowed(sql.as_str()),
+            Ok(sql) => Cow::Borrowed(&**sql),
             Err(bytes) => String::from_utf8_lossy(bytes),
         };
         let reading = self.catalogue.read(&readable, &cx);
@@ -180,6 +188,7 @@ impl Tables {
             no_backslash_escapes: cx.no_backslash_escapes,
             database_charset: name(cx.database_charset),
             server_charset: name(cx.server_charset),
+            version: None,
         });
         Statement { kind: reading.kind, tables: reading.tables, sql, outcome: reading.outcome, entry }
     }

@@ -40,8 +40,7 @@ impl Session {
                 continue;
             }
             let of_lane = self.server.marks.iter().filter(|m| *m.lane == *lane.name);
-            let mut marks: Vec<_> =
-                of_lane.map(|m| (m.epoch, m.seq, if whole { m.crc } else { 0 })).collect();
+            let mut marks: Vec<_> = of_lane.map(|m| (m.epoch, m.seq, m.crc)).collect();
             if let Some(epoch) = self.common.memory.borrow_mut().take_fork(&lane.name) {
                 // A mark that cannot be this spool's: it will see the fork, too.
                 marks.retain(|m| m.0 != epoch);

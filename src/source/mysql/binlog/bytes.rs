@@ -109,10 +109,14 @@ impl<'a> Bytes<'a> {
 /// Up to eight little-endian bytes.
 #[inline]
 pub(crate) fn le(raw: &[u8]) -> u64 {
-    let mut wide = [0; 8];
-    let n = raw.len().min(8);
-    wide[..n].copy_from_slice(&raw[..n]);
-    u64::from_le_bytes(wide)
+    // By length, since a copy of so many bytes as there happen to be is a call.
+    match *raw {
+        [a] => u64::from(a),
+        [a, b] => u64::from(u16::from_le_bytes([a, b])),
+        [a, b, c] => u64::from(u32::from_le_bytes([a, b, c, 0])),
+        [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
+        _ => raw.iter().take(8).rev().fold(0, |n, &b| n << 8 | u64::from(b)),
+    }
 }
 
 /// Up to eight big-endian bytes.

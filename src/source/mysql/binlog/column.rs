@@ -84,7 +84,7 @@ impl ColumnType {
     }
 }
 
-/// What a MariaDB column of type BINARY(4) or BINARY(16) really is. The TABLE_MAP does not tell;
+/// What a MariaDB column of type BINARY(4), BINARY(16) or VARBINARY really is. The TABLE_MAP does not tell;
 /// the DDL does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Special {
@@ -96,6 +96,8 @@ pub enum Special {
     Inet4,
     /// `INET6`.
     Inet6,
+    /// `VECTOR` (11.7 and later), logged as a VARBINARY.
+    Vector,
 }
 
 /// A column's part in the primary key.

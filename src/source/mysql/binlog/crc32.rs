@@ -1,15 +1,16 @@
 //! CRC-32 (IEEE 802.3) of one event.
 //!
-//! Most events are short, and a library's way is made for long ones: below 128 bytes it goes by
-//! tables, a few bytes at a time. Here short ones are folded 16 bytes at a time by carry-less
-//! multiplication, their odd end included. Source: Gopal et al., "Fast CRC Computation for Generic
-//! Polynomials Using PCLMULQDQ Instruction" (Intel, 2009), section 4 for the reflected form.
+//! Most events are short, and a library's way is made for long ones: what is left below 128 bytes
+//! goes by tables, a few bytes at a time. Here it is all folded by carry-less multiplication, in four
+//! streams of 16 bytes as long as there are so many, then in one, the odd end included. Source: Gopal
+//! et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction" (Intel, 2009),
+//! section 3 for folding, section 4 for the reflected form.
 
 use std::sync::LazyLock;
 
-/// From here on the library is faster.
+/// From here on the library is faster: it has wider registers for it.
 #[cfg(target_arch = "x86_64")]
-const LONG: usize = 160;
+const LONG: usize = 2048;
 
 /// CRC-32 of `bytes`.
 #[inline]
@@ -20,7 +21,7 @@ pub(super) fn hash(bytes: &[u8]) -> u32 {
         && is_x86_feature_detected!("sse4.1")
     {
         // SAFETY: the processor has both.
-        return unsafe { x86::short(bytes) };
+        return unsafe { x86::folded(bytes) };
     }
     library(bytes)
 }
@@ -37,6 +38,9 @@ fn library(bytes: &[u8]) -> u32 {
 mod x86 {
     use std::arch::x86_64::*;
 
+    /// x^(512+64) and x^512 modulo the polynomial, reflected: fold by 64 bytes.
+    const K1: i64 = 0x1_5444_2bd4;
+    const K2: i64 = 0x1_c6e4_1596;
     /// x^(128+64) and x^128 modulo the polynomial, reflected: fold by 16 bytes.
     const K3: i64 = 0x1_7519_97d0;
     const K4: i64 = 0x0_ccaa_009e;
@@ -80,14 +84,30 @@ mod x86 {
 
     /// Of at least 16 bytes.
     #[target_feature(enable = "pclmulqdq,sse4.1")]
-    pub(super) fn short(bytes: &[u8]) -> u32 {
+    pub(super) fn folded(bytes: &[u8]) -> u32 {
         let (Some((first, rest)), Some(last)) = (bytes.split_first_chunk(), bytes.last_chunk()) else {
             return super::library(bytes);
         };
         let by = _mm_set_epi64x(K4, K3);
         // The register begins as all ones.
         let mut x = _mm_xor_si128(load(first), _mm_cvtsi32_si128(-1));
-        let (blocks, odd) = rest.as_chunks::<16>();
+        let (mut blocks, odd) = rest.as_chunks::<16>();
+        if let Some(([b, c, d], more)) = blocks.split_first_chunk()
+            && more.len() >= 4
+        {
+            // A multiplication's result comes some cycles later: four streams need not wait for it.
+            let by_four = _mm_set_epi64x(K2, K1);
+            let (fours, last) = more.as_chunks::<4>();
+            let [mut b, mut c, mut d] = [load(b), load(c), load(d)];
+            for [next_x, next_b, next_c, next_d] in fours {
+                x = fold(by_four, x, load(next_x));
+                b = fold(by_four, b, load(next_b));
+                c = fold(by_four, c, load(next_c));
+                d = fold(by_four, d, load(next_d));
+            }
+            x = fold(by, fold(by, fold(by, x, b), c), d);
+            blocks = last;
+        }
         for block in blocks {
             x = fold(by, x, load(block));
         }
@@ -122,13 +142,13 @@ mod tests {
     fn it_is_the_librarys_for_every_length() {
         assert_eq!(hash(b"123456789"), 0xcbf4_3926);
         let mut rng = fastrand::Rng::with_seed(1);
-        for len in (0..600).chain([4096, 100_001]) {
+        for len in (0..600).chain(2000..2100).chain([4096, 100_001]) {
             for _ in 0..5 {
                 let bytes: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(len).collect();
                 assert_eq!(hash(&bytes), crc32fast::hash(&bytes), "{len} bytes");
             }
         }
-        for len in 16..160 {
+        for len in 16..300 {
             assert_eq!(hash(&vec![0; len]), crc32fast::hash(&vec![0; len]));
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::bytes::Bytes;
 use super::checksum::{self, Checksum};
 use super::column::ColumnHint;
 use super::error::{Malformed, Problem};
@@ -13,7 +14,7 @@ use super::header::{EventType, HEADER_BYTES, Header, flags};
 use super::inflate;
 use super::payload::Payload;
 use super::query::{Packed, Query};
-use super::rows::{Rows, RowsHead, RowsKind};
+use super::rows::{Rows, RowsHead, RowsKind, table_id};
 use super::table_map::TableMap;
 use super::transaction::{GtidEvent, GtidList, MariaDbGtidEvent, XaPrepare};
 
@@ -24,13 +25,15 @@ const MAX_TABLES_BYTES: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Decoder {
     format: Option<FormatDescription>,
-    /// How events end before the format is known.
+    /// How events end: as the format says, and before it as the client asked.
     checksum: Checksum,
     verify: bool,
     max_inflated_bytes: u64,
     tables: Tables,
     /// Inflated statement, or rows.
     scratch: Vec<u8>,
+    /// The last one, which is lent.
+    gtid: Option<GtidEvent>,
 }
 
 impl Default for Decoder {
@@ -49,6 +52,7 @@ impl Decoder {
             max_inflated_bytes: 64 << 20,
             tables: Tables::default(),
             scratch: Vec::new(),
+            gtid: None,
         }
     }
 
@@ -78,31 +82,33 @@ impl Decoder {
     }
 
     /// How events end now.
+    #[inline]
     pub fn checksum(&self) -> Checksum {
-        self.format.as_ref().map_or(self.checksum, |f| f.checksum)
+        self.checksum
     }
 
     /// Reads one whole event, its checksum included.
     pub fn decode<'a>(&'a mut self, event: &'a [u8]) -> Result<(Header, Event<'a>), Problem> {
         let header = Header::parse(event)?;
         let body = self.checked(&header, event)?;
-        Ok((header, self.read(&header, body)?))
+        let event = self.read(&header, body).map_err(|problem| *problem)?;
+        Ok((header, event))
     }
 
     /// The event without its checksum, which is verified.
     #[inline]
     pub(super) fn checked<'a>(&self, header: &Header, event: &'a [u8]) -> Result<&'a [u8], Problem> {
-        let least = (HEADER_BYTES + self.checksum().bytes()) as u32;
         if header.event_type == EventType::FORMAT_DESCRIPTION {
             if self.verify && FormatDescription::parse(event)?.checksum == Checksum::Crc32 {
                 checksum::verify_format(event)?;
             }
             return Ok(event);
         }
+        let least = (HEADER_BYTES + self.checksum.bytes()) as u32;
         if header.length < least || header.length as usize != event.len() {
             return Err(Problem::Length { found: header.length, least });
         }
-        match self.checksum() {
+        match self.checksum {
             Checksum::None => Ok(event),
             Checksum::Crc32 => {
                 if self.verify {
@@ -113,8 +119,14 @@ impl Decoder {
         }
     }
 
-    /// Reads an event that was checked. `event` has its header and not its checksum.
-    pub(super) fn read<'a>(&'a mut self, header: &Header, event: &'a [u8]) -> Result<Event<'a>, Problem> {
+    /// Reads an event that was checked. `event` has its header and not its checksum. A problem is
+    /// boxed, so that an event is passed on as it is.
+    #[inline]
+    pub(super) fn read<'a>(
+        &'a mut self,
+        header: &Header,
+        event: &'a [u8],
+    ) -> Result<Event<'a>, Box<Problem>> {
         use EventType as T;
         self.tables.begin_event();
         let body = event.get(HEADER_BYTES..).unwrap_or_default();
@@ -122,6 +134,7 @@ impl Decoder {
             let format = FormatDescription::parse(event)?;
             self.tables.clear();
             self.tables.mariadb = format.flavour() == Flavour::MariaDb;
+            self.checksum = format.checksum;
             return Ok(Event::FormatDescription(self.format.insert(format)));
         }
         let Some(format) = &self.format else {
@@ -129,8 +142,10 @@ impl Decoder {
                 T::ROTATE => Ok(Event::Rotate(Rotate::parse(body)?)),
                 T::HEARTBEAT => Ok(Event::Heartbeat(Heartbeat::parse(body, header.next_position)?)),
                 T::HEARTBEAT_V2 => Ok(Event::Heartbeat(Heartbeat::parse_v2(body)?)),
-                T::START_V3 => Err(Problem::OldFormat(super::bytes::le(body.get(..2).unwrap_or(&[])) as u16)),
-                _ => Err(Problem::NoFormat),
+                T::START_V3 => {
+                    Err(Problem::OldFormat(super::bytes::le(body.get(..2).unwrap_or(&[])) as u16).into())
+                }
+                _ => Err(Problem::NoFormat.into()),
             };
         };
         Ok(match header.event_type {
@@ -147,10 +162,10 @@ impl Decoder {
                 inflate::all("a statement", packed.zlib, true, packed.inflated_len, max, &mut self.scratch)?;
                 Event::Query(Query { statement: &self.scratch, ..query })
             }
-            T::XID => Event::Xid(super::bytes::Bytes(body).u64("the XID")?),
-            T::GTID => Event::Gtid(GtidEvent::parse(body, false)?),
-            T::ANONYMOUS_GTID => Event::Gtid(GtidEvent::parse(body, true)?),
-            T::GTID_TAGGED => Event::Gtid(GtidEvent::parse_tagged(body)?),
+            T::XID => Event::Xid(Bytes(body).u64("the XID")?),
+            T::GTID => Event::Gtid(self.gtid.insert(GtidEvent::parse(body, false)?)),
+            T::ANONYMOUS_GTID => Event::Gtid(self.gtid.insert(GtidEvent::parse(body, true)?)),
+            T::GTID_TAGGED => Event::Gtid(self.gtid.insert(GtidEvent::parse_tagged(body)?)),
             T::PREVIOUS_GTIDS => Event::PreviousGtids(Box::new(MySqlGtidSet::decode(body)?)),
             T::ROTATE => Event::Rotate(Rotate::parse(body)?),
             T::STOP => Event::Stop,
@@ -159,15 +174,15 @@ impl Decoder {
             T::ROWS_QUERY => Event::RowsQuery(body.get(1..).ok_or(Malformed::Ends("the statement"))?),
             T::MARIADB_ANNOTATE_ROWS => Event::RowsQuery(body),
             T::TRANSACTION_PAYLOAD => Event::TransactionPayload(Payload::parse(body)?),
-            T::MARIADB_GTID => Event::MariaDbGtid(MariaDbGtidEvent::parse(body, header.server_id)?),
+            T::MARIADB_GTID => Event::MariaDbGtid(Box::new(MariaDbGtidEvent::parse(body, header.server_id)?)),
             T::MARIADB_GTID_LIST => Event::MariaDbGtidList(GtidList::parse(body)?),
             T::MARIADB_BINLOG_CHECKPOINT => Event::MariaDbBinlogCheckpoint(event::checkpoint(body)?),
-            T::MARIADB_START_ENCRYPTION => return Err(event::encrypted(body)),
+            T::MARIADB_START_ENCRYPTION => return Err(event::encrypted(body).into()),
             T::HEARTBEAT => Event::Heartbeat(Heartbeat::parse(body, header.next_position)?),
             T::HEARTBEAT_V2 => Event::Heartbeat(Heartbeat::parse_v2(body)?),
             T::INTVAR => Event::IntVar(IntVar::parse(body)?),
             T::RAND => {
-                let mut b = super::bytes::Bytes(body);
+                let mut b = Bytes(body);
                 Event::Rand(b.u64("the first seed")?, b.u64("the second seed")?)
             }
             T::USER_VAR => Event::UserVar(UserVar::parse(body)?),
@@ -188,11 +203,12 @@ impl Decoder {
             | T::VIEW_CHANGE => Event::Other(body),
             T::IGNORABLE => Event::Ignorable(body),
             _ if header.flags & flags::IGNORABLE != 0 => Event::Ignorable(body),
-            EventType(n) => return Err(Problem::UnknownEvent(n)),
+            EventType(n) => return Err(Problem::UnknownEvent(n).into()),
         })
     }
 
-    fn read_rows<'a>(&'a mut self, ty: EventType, body: &'a [u8]) -> Result<Event<'a>, Problem> {
+    #[inline]
+    fn read_rows<'a>(&'a mut self, ty: EventType, body: &'a [u8]) -> Result<Event<'a>, Box<Problem>> {
         let mut images = body;
         let head = self.rows_head(&mut images, ty)?;
         if head.names_no_table() {
@@ -211,6 +227,7 @@ impl Decoder {
         Ok(Event::Rows(head.rows(table, images)?))
     }
 
+    #[inline]
     pub(super) fn rows_head<'a>(&self, body: &mut &'a [u8], ty: EventType) -> Result<RowsHead<'a>, Problem> {
         let format = self.format.as_ref().ok_or(Problem::NoFormat)?;
         Ok(RowsHead::take(body, ty, format.table_id_bytes(ty))?)
@@ -224,7 +241,7 @@ impl Decoder {
         images: &'a [u8],
     ) -> Result<Rows<'a>, Problem> {
         let head = self.rows_head(&mut head, ty)?;
-        head.rows(self.tables.live(head.table_id)?, images)
+        Ok(head.rows(self.tables.live(head.table_id)?, images)?)
     }
 
     /// A large event of rows was given in parts.
@@ -326,7 +343,7 @@ impl Tables {
 
     #[inline]
     fn add(&mut self, body: &[u8], id_bytes: usize) -> Result<&TableMap, Problem> {
-        let id = super::bytes::le(body.get(..id_bytes).ok_or(Malformed::Ends("the table id"))?);
+        let id = table_id(&mut Bytes(body), id_bytes)?;
         let statement = self.statement;
         let place = match self.place(id) {
             Some(i) if self.list.get(i).is_some_and(|known| *known.map.raw == *body) => i,

@@ -197,6 +197,12 @@ impl Problem {
     }
 }
 
+impl From<Malformed> for Box<Problem> {
+    fn from(why: Malformed) -> Self {
+        Self::new(why.into())
+    }
+}
+
 impl Error {
     /// Whether another try can help.
     pub fn class(&self) -> Class {

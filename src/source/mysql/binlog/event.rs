@@ -36,13 +36,13 @@ pub enum Event<'a> {
     /// character set.
     RowsQuery(&'a [u8]),
     /// GTID, ANONYMOUS_GTID, GTID_TAGGED: beginning of a transaction.
-    Gtid(GtidEvent),
+    Gtid(&'a GtidEvent),
     /// All GTIDs of the files before. Boxed: once a file.
     PreviousGtids(Box<MySqlGtidSet>),
     /// A transaction's events, compressed. The reader gives them next, one by one.
     TransactionPayload(Payload<'a>),
-    /// MariaDB: beginning of a transaction.
-    MariaDbGtid(MariaDbGtidEvent<'a>),
+    /// MariaDB: beginning of a transaction. Boxed, since an event is moved more often than this one comes.
+    MariaDbGtid(Box<MariaDbGtidEvent<'a>>),
     /// MariaDB: last GTIDs of the files before.
     MariaDbGtidList(GtidList<'a>),
     /// MariaDB: name of the oldest file that a crash recovery needs.

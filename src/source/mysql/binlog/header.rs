@@ -10,7 +10,6 @@
 
 use std::fmt;
 
-use super::bytes::Bytes;
 use super::error::Malformed;
 
 /// Bytes of the header.
@@ -57,16 +56,17 @@ pub mod flags {
 
 impl Header {
     /// Reads the first 19 bytes of `bytes`.
+    #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut b = Bytes(bytes);
-        let what = "the event header's end";
+        let &[t0, t1, t2, t3, event_type, s0, s1, s2, s3, l0, l1, l2, l3, n0, n1, n2, n3, f0, f1] =
+            bytes.first_chunk().ok_or(Malformed::Ends("the event header's end"))?;
         Ok(Self {
-            timestamp: b.u32(what)?,
-            event_type: EventType(b.u8(what)?),
-            server_id: b.u32(what)?,
-            length: b.u32(what)?,
-            next_position: b.u32(what)?,
-            flags: b.u16(what)?,
+            timestamp: u32::from_le_bytes([t0, t1, t2, t3]),
+            event_type: EventType(event_type),
+            server_id: u32::from_le_bytes([s0, s1, s2, s3]),
+            length: u32::from_le_bytes([l0, l1, l2, l3]),
+            next_position: u32::from_le_bytes([n0, n1, n2, n3]),
+            flags: u16::from_le_bytes([f0, f1]),
         })
     }
 

@@ -34,7 +34,7 @@ pub struct Payload<'a> {
 
 impl<'a> Payload<'a> {
     /// `body` is what stands behind the header, without the checksum, or at least its beginning.
-    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
         let mut b = Bytes(body);
         let (mut stored, mut compression, mut inflated_bytes) = (None, None, None);
         loop {

@@ -131,7 +131,7 @@ fn step(c: &Column) -> Option<Step> {
             Some(Special::UuidSwapped) => plain(Read::UuidSwapped),
             Some(Special::Inet4) => plain(Read::Inet4),
             Some(Special::Inet6) => plain(Read::Inet6),
-            None => plain(if c.meta > 255 { Read::Long } else { Read::Short }),
+            None | Some(Special::Vector) => plain(if c.meta > 255 { Read::Long } else { Read::Short }),
         },
         T::VARCHAR | T::VAR_STRING => plain(if c.meta > 255 { Read::Long } else { Read::Short }),
         T::VARCHAR_COMPRESSED => {

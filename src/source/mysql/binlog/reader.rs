@@ -142,23 +142,30 @@ struct Parts {
     inner: bool,
     /// Bytes of images not yet used; `None` if only the stream's end tells.
     left: Option<u64>,
+    /// Rows of the parts before, those of the part at hand, and whether it is the last.
+    before: u64,
     rows: u64,
+    last: bool,
     /// As [`Item::inside`].
     inside: Option<u64>,
 }
 
-/// What [`Reader::advance`] made ready to be lent.
+/// What [`Reader::advance`] made ready to be lent. Two words and no more, so that the way of every event is through registers.
 #[derive(Clone, Copy, Debug)]
 enum Ready {
     End,
     /// At the front of `main`; bytes without checksum.
-    Main(Header, usize),
+    Main(usize),
     /// At the front of `inner`.
-    Inner(Header, usize),
-    /// Bytes and number of rows at the front of the window; whether they are the last.
-    Part(usize, u64, bool),
-    Skipped(Header),
+    Inner(usize),
+    /// Bytes of whole rows at the front of the window.
+    Part(usize),
+    /// At the front of `main`; passed over.
+    Skipped,
 }
+
+/// What is wrong, in one word.
+type Wrong = Box<Problem>;
 
 /// Reads a binlog. See the module's page for how.
 #[derive(Debug)]
@@ -228,13 +235,14 @@ impl Reader {
 
     /// The next event; `None` at the end of the file. After an error there is no next event.
     #[allow(clippy::should_implement_trait)]
+    #[inline]
     pub fn next(&mut self) -> Result<Option<Item<'_>>, Error> {
         match self.advance() {
             Ok(Ready::End) => {
                 self.state = State::Done;
                 Ok(None)
             }
-            Ok(ready) => self.lend(ready).map(Some),
+            Ok(ready) => self.lend(ready),
             Err(problem) => {
                 self.state = State::Done;
                 Err(problem.at(self.place()))
@@ -278,43 +286,52 @@ impl Reader {
     }
 
     /// Turns what is ready into an event.
-    #[inline]
-    fn lend(&mut self, ready: Ready) -> Result<Item<'_>, Error> {
+    #[inline(always)]
+    fn lend(&mut self, ready: Ready) -> Result<Option<Item<'_>>, Error> {
         let Self { decoder, main, inner, parts, state, start, end, stream, at, .. } = self;
         let (start, end) = (*start, *end);
-        let inside = matches!(*state, State::Payload).then_some(stream.inside);
-        let (header, inside, event) = match ready {
-            Ready::Main(header, len) => {
-                (header, None, decoder.read(&header, main.data().get(..len).unwrap_or_default()))
+        let mut inside = matches!(*state, State::Payload).then_some(stream.inside);
+        let (bytes, whole) = match ready {
+            Ready::Main(len) => {
+                inside = None;
+                (main.data().get(..len), true)
             }
-            Ready::Inner(header, len) => {
-                (header, inside, decoder.read(&header, inner.data().get(..len).unwrap_or_default()))
-            }
-            Ready::Part(len, rows, last) => {
-                let window = if parts.inner { inner } else { main };
-                let images = window.data().get(..len).unwrap_or_default();
-                let Some(header) = parts.header else { return Err(Problem::NoFormat.at(Place::default())) };
-                let before = parts.rows - rows;
-                let part = decoder.rows_part(header.event_type, &parts.head, images);
-                (header, parts.inside, part.map(|rows| Event::Rows(rows.part(before, last))))
-            }
-            Ready::Skipped(header) => (header, inside, Ok(Event::Skipped)),
-            Ready::End => return Err(Problem::NoFormat.at(Place::default())),
+            Ready::Inner(len) => (inner.data().get(..len), true),
+            Ready::Skipped => (main.data().get(..HEADER_BYTES), false),
+            Ready::Part(_) | Ready::End => (None, false),
         };
-        match event {
-            Ok(event) => Ok(Item { header, start, end, inside, event }),
-            Err(problem) => {
-                *state = State::Done;
-                Err(problem.at(Place { offset: start, inside, event: *at }))
+        let problem = match (bytes, ready) {
+            (Some(bytes), _) => match Header::parse(bytes) {
+                Ok(header) if whole => match decoder.read(&header, bytes) {
+                    Ok(event) => return Ok(Some(Item { header, start, end, inside, event })),
+                    Err(problem) => *problem,
+                },
+                Ok(header) => return Ok(Some(Item { header, start, end, inside, event: Event::Skipped })),
+                Err(malformed) => malformed.into(),
+            },
+            (None, Ready::Part(len)) => {
+                let inside = parts.inside;
+                match part(decoder, if parts.inner { inner } else { main }, parts, len) {
+                    Ok((header, event)) => return Ok(Some(Item { header, start, end, inside, event })),
+                    Err(problem) => problem,
+                }
             }
-        }
+            (None, _) => Problem::NoFormat,
+        };
+        *state = State::Done;
+        Err(problem.at(Place { offset: start, inside, event: *at }))
     }
 
-    #[inline]
-    fn advance(&mut self) -> Result<Ready, Problem> {
+    #[inline(always)]
+    fn advance(&mut self) -> Result<Ready, Wrong> {
+        if self.state == State::Events { self.next_event() } else { self.advance_from_elsewhere() }
+    }
+
+    #[inline(never)]
+    fn advance_from_elsewhere(&mut self) -> Result<Ready, Wrong> {
         loop {
             let ready = match self.state {
-                State::Events => return self.next_event(),
+                State::Events => Some(self.next_event()?),
                 State::Start => {
                     self.magic()?;
                     None
@@ -394,15 +411,18 @@ impl Reader {
     }
 
     #[inline]
-    fn next_event(&mut self) -> Result<Ready, Problem> {
+    fn next_event(&mut self) -> Result<Ready, Wrong> {
         if self.event_left > 0 {
             self.pass_over()?;
         }
+        self.main.consume(std::mem::take(&mut self.main_lent));
         (self.start, self.at) = (self.end, None);
         if !self.fill(HEADER_BYTES)? {
             return match self.main.len() {
                 0 => Ok(Ready::End),
-                found => Err(Problem::Truncated { expected: HEADER_BYTES as u64, found: found as u64 }),
+                found => {
+                    Err(Problem::Truncated { expected: HEADER_BYTES as u64, found: found as u64 }.into())
+                }
             };
         }
         let header = Header::parse(self.main.data())?;
@@ -413,48 +433,57 @@ impl Reader {
         };
         let least = (HEADER_BYTES + self.tail) as u32;
         if header.length < least {
-            return Err(Problem::Length { found: header.length, least });
+            return Err(Problem::Length { found: header.length, least }.into());
         }
         let length = header.length as usize;
         self.end = self.start + u64::from(header.length);
-        self.event_left = u64::from(header.length);
         if length > self.options.large_event_bytes {
+            self.event_left = u64::from(header.length);
             return self.large(header);
         }
         if !self.fill(length)? {
-            return Err(self.cut());
+            self.event_left = u64::from(header.length);
+            return Err(self.cut().into());
         }
         let event = self.main.data().get(..length).unwrap_or_default();
         let body = self.decoder.checked(&header, event)?;
         let len = body.len();
-        if header.event_type == EventType::TRANSACTION_PAYLOAD {
-            self.begin_payload()?;
-            return Ok(Ready::Main(header, len));
-        }
-        if self.inflates_large(&header, body)? {
-            self.begin_parts(header)?;
-            return self.first_part();
+        if header.event_type >= EventType::TRANSACTION_PAYLOAD && self.inflates(&header, len)? {
+            self.event_left = u64::from(header.length);
+            return self.inflate(header, len);
         }
         self.main_lent = length;
-        Ok(Ready::Main(header, len))
+        Ok(Ready::Main(len))
     }
 
-    /// Whether it is an event of compressed rows that become large.
-    #[inline]
-    fn inflates_large(&self, header: &Header, event: &[u8]) -> Result<bool, Problem> {
-        if header.event_type < EventType::MARIADB_WRITE_ROWS_COMPRESSED_V1
-            || !RowsKind::of(header.event_type).is_some_and(|(_, _, compressed)| compressed)
-        {
+    /// Whether what is in the event at hand, of `len` bytes, is inflated as a stream: a transaction's payload, or compressed
+    /// rows that become large.
+    #[inline(never)]
+    fn inflates(&self, header: &Header, len: usize) -> Result<bool, Problem> {
+        if header.event_type == EventType::TRANSACTION_PAYLOAD {
+            return Ok(true);
+        }
+        if !RowsKind::of(header.event_type).is_some_and(|(_, _, compressed)| compressed) {
             return Ok(false);
         }
-        let mut images = event.get(HEADER_BYTES..).unwrap_or_default();
+        let mut images = self.main.data().get(HEADER_BYTES..len).unwrap_or_default();
         self.decoder.rows_head(&mut images, header.event_type)?;
         Ok(!images.is_empty() && Packed::parse(images)?.inflated_len > self.options.large_event_bytes as u64)
     }
 
+    #[inline(never)]
+    fn inflate(&mut self, header: Header, len: usize) -> Result<Ready, Wrong> {
+        if header.event_type == EventType::TRANSACTION_PAYLOAD {
+            self.begin_payload()?;
+            return Ok(Ready::Main(len));
+        }
+        self.begin_parts(header)?;
+        self.first_part()
+    }
+
     /// An event that is not held in memory.
     #[inline(never)]
-    fn large(&mut self, header: Header) -> Result<Ready, Problem> {
+    fn large(&mut self, header: Header) -> Result<Ready, Wrong> {
         if self.options.verify_checksums && self.decoder.checksum() == Checksum::Crc32 {
             self.large_checksum()?;
         }
@@ -467,24 +496,25 @@ impl Reader {
         if ty == EventType::TRANSACTION_PAYLOAD {
             let len = self.main.len().min(length - self.tail);
             self.begin_payload()?;
-            return Ok(Ready::Main(header, len));
+            return Ok(Ready::Main(len));
         }
         if RowsKind::of(ty).is_some() {
             self.begin_parts(header)?;
             return self.first_part();
         }
         if matches!(ty, EventType::ROWS_QUERY | EventType::MARIADB_ANNOTATE_ROWS) || header.is_ignorable() {
-            return Ok(Ready::Skipped(header));
+            return Ok(Ready::Skipped);
         }
         let max = self.options.max_row_bytes;
         if length > max {
-            return Err(Problem::TooLarge { what: "an event", max: max as u64 });
+            return Err(Problem::TooLarge { what: "an event", max: max as u64 }.into());
         }
         if !self.fill(length)? {
-            return Err(self.cut());
+            return Err(self.cut().into());
         }
+        self.event_left = 0;
         self.main_lent = length;
-        Ok(Ready::Main(header, length - self.tail))
+        Ok(Ready::Main(length - self.tail))
     }
 
     /// Looks at the whole event at hand, without using it.
@@ -637,7 +667,7 @@ impl Reader {
     }
 
     /// The next event of a payload; `None` if there is none.
-    fn next_nested(&mut self) -> Result<Option<Ready>, Problem> {
+    fn next_nested(&mut self) -> Result<Option<Ready>, Wrong> {
         let lent = std::mem::take(&mut self.main_lent);
         self.take_main(lent);
         self.take_inner();
@@ -646,33 +676,36 @@ impl Reader {
             return match self.inner.len() {
                 0 => {
                     self.state = State::Events;
-                    self.next_event().map(Some)
+                    Ok(None)
                 }
-                found => Err(Problem::Truncated { expected: HEADER_BYTES as u64, found: found as u64 }),
+                found => {
+                    Err(Problem::Truncated { expected: HEADER_BYTES as u64, found: found as u64 }.into())
+                }
             };
         }
         let header = Header::parse(self.inner.data())?;
         self.at = Some(header.event_type);
         let least = HEADER_BYTES as u32;
         if header.length < least {
-            return Err(Problem::Length { found: header.length, least });
+            return Err(Problem::Length { found: header.length, least }.into());
         }
         if matches!(header.event_type, EventType::FORMAT_DESCRIPTION | EventType::TRANSACTION_PAYLOAD) {
-            let expected = "an event of a transaction in a payload";
-            return Err(Malformed::Invalid { expected, found: u64::from(header.event_type.0) }.into());
+            let (expected, found) = ("an event of a transaction in a payload", header.event_type.0);
+            return Err(Malformed::Invalid { expected, found: u64::from(found) }.into());
         }
         let length = header.length as usize;
         if length > self.options.large_event_bytes {
             return self.large_nested(header).map(Some);
         }
         if !self.fill_inner(length)? {
-            return Err(Problem::Truncated { expected: length as u64, found: self.inner.len() as u64 });
+            let found = self.inner.len() as u64;
+            return Err(Problem::Truncated { expected: length as u64, found }.into());
         }
         self.inner_lent = length;
-        Ok(Some(Ready::Inner(header, length)))
+        Ok(Some(Ready::Inner(length)))
     }
 
-    fn large_nested(&mut self, header: Header) -> Result<Ready, Problem> {
+    fn large_nested(&mut self, header: Header) -> Result<Ready, Wrong> {
         let length = header.length as usize;
         if RowsKind::of(header.event_type).is_some_and(|(_, _, compressed)| !compressed) {
             self.fill_inner(HEAD_MAX.min(length))?;
@@ -684,20 +717,28 @@ impl Reader {
             let left = Some((length - self.inner_lent) as u64);
             let inside = Some(self.stream.inside);
             self.take_inner();
-            self.parts =
-                Parts { header: Some(header), head, ends_statement, inner: true, left, rows: 0, inside };
+            self.parts = Parts {
+                header: Some(header),
+                head,
+                ends_statement,
+                inner: true,
+                left,
+                inside,
+                ..Parts::default()
+            };
             self.state = State::Parts;
             return self.first_part();
         }
         let max = self.options.max_row_bytes;
         if length > max {
-            return Err(Problem::TooLarge { what: "an event", max: max as u64 });
+            return Err(Problem::TooLarge { what: "an event", max: max as u64 }.into());
         }
         if !self.fill_inner(length)? {
-            return Err(Problem::Truncated { expected: length as u64, found: self.inner.len() as u64 });
+            let found = self.inner.len() as u64;
+            return Err(Problem::Truncated { expected: length as u64, found }.into());
         }
         self.inner_lent = length;
-        Ok(Ready::Inner(header, length))
+        Ok(Ready::Inner(length))
     }
 
     /// `main` is at an event of rows.
@@ -721,18 +762,17 @@ impl Reader {
             left = Some(event - used as u64);
         }
         self.take_main(used);
-        let inside = None;
         self.parts =
-            Parts { header: Some(header), head, ends_statement, inner: compressed, left, rows: 0, inside };
+            Parts { header: Some(header), head, ends_statement, inner: compressed, left, ..Parts::default() };
         self.state = State::Parts;
         Ok(())
     }
 
-    fn first_part(&mut self) -> Result<Ready, Problem> {
+    fn first_part(&mut self) -> Result<Ready, Wrong> {
         match self.next_part()? {
             Some(ready) => Ok(ready),
             // An event of no rows.
-            None => self.advance(),
+            None => self.advance_from_elsewhere(),
         }
     }
 
@@ -766,12 +806,13 @@ impl Reader {
                 return Ok(None);
             }
             let rows = self.decoder.rows_part(header.event_type, &self.parts.head, here)?;
-            let (bytes, count) = rows.part(self.parts.rows, false).whole(more)?;
+            let before = self.parts.before + self.parts.rows;
+            let (bytes, count) = rows.part(before, false).whole(more)?;
             if bytes > 0 {
                 let last = !more && bytes == here.len();
-                self.parts.rows += count;
+                (self.parts.before, self.parts.rows, self.parts.last) = (before, count, last);
                 *(if self.parts.inner { &mut self.inner_lent } else { &mut self.main_lent }) = bytes;
-                return Ok(Some(Ready::Part(bytes, count, last)));
+                return Ok(Some(Ready::Part(bytes)));
             }
             if here.len() >= max {
                 return Err(Problem::TooLarge { what: "a row", max: max as u64 });
@@ -801,4 +842,17 @@ impl Reader {
             (true, None) => self.fill_inner(target),
         }
     }
+}
+
+/// Rows at the front of a window: a part of a large event.
+fn part<'a>(
+    decoder: &'a Decoder,
+    window: &'a Window,
+    parts: &'a Parts,
+    len: usize,
+) -> Result<(Header, Event<'a>), Problem> {
+    let header = parts.header.ok_or(Problem::NoFormat)?;
+    let images = window.data().get(..len).unwrap_or_default();
+    let rows = decoder.rows_part(header.event_type, &parts.head, images)?;
+    Ok((header, Event::Rows(rows.part(parts.before, parts.last))))
 }

@@ -57,13 +57,13 @@ impl RowsKind {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowsHead<'a> {
     pub(super) table_id: u64,
-    pub(super) flags: u16,
+    columns: usize,
+    flags: u16,
+    extra_len: u16,
     kind: RowsKind,
     partial: bool,
-    extra: &'a [u8],
-    columns: usize,
-    before: &'a [u8],
-    after: &'a [u8],
+    /// From the extra data to the end of the bitmaps.
+    raw: &'a [u8],
 }
 
 /// The last rows of the statement: table ids are void after it.
@@ -73,70 +73,69 @@ const NO_TABLE: u64 = 0xff_ffff;
 
 impl<'a> RowsHead<'a> {
     /// Takes the head off `body`, which begins behind the event's header; the images remain.
+    #[inline]
     pub(super) fn take(body: &mut &'a [u8], event: EventType, id_bytes: usize) -> Result<Self, Malformed> {
         let expected = "an event of rows";
         let (kind, v2, _) =
             RowsKind::of(event).ok_or_else(|| Malformed::Invalid { expected, found: u64::from(event.0) })?;
         let mut b = Bytes(body);
-        let table_id = le(b.take(id_bytes, "the table id")?);
+        let table_id = table_id(&mut b, id_bytes)?;
         let flags = b.u16("the flags")?;
-        let extra = if v2 {
+        let extra_len = if v2 {
             let len = b.u16("the extra data's length")?;
             let expected = "at least 2 bytes of extra data";
-            let len =
-                len.checked_sub(2).ok_or_else(|| Malformed::Invalid { expected, found: u64::from(len) })?;
-            b.take(usize::from(len), "the extra data")?
+            len.checked_sub(2).ok_or_else(|| Malformed::Invalid { expected, found: u64::from(len) })?
         } else {
-            &[]
+            0
         };
+        let start = b.0;
+        b.take(usize::from(extra_len), "the extra data")?;
         let columns = b.packed_len("the number of columns")?;
         let bitmap = columns.div_ceil(8);
-        let first = b.take(bitmap, "the bitmap of present columns")?;
-        let (before, after) = match kind {
-            RowsKind::Insert => (&[][..], first),
-            RowsKind::Delete => (first, &[][..]),
-            RowsKind::Update => (first, b.take(bitmap, "the bitmap of the after image's columns")?),
-        };
+        b.take(bitmap, "the bitmap of present columns")?;
+        if kind == RowsKind::Update {
+            b.take(bitmap, "the bitmap of the after image's columns")?;
+        }
         *body = b.0;
+        let raw = start.get(..start.len() - b.len()).unwrap_or_default();
         let partial = event == EventType::PARTIAL_UPDATE_ROWS;
-        Ok(Self { table_id, flags, kind, partial, extra, columns, before, after })
+        Ok(Self { table_id, columns, flags, extra_len, kind, partial, raw })
     }
 
+    #[inline]
     pub(super) fn ends_statement(&self) -> bool {
         self.flags & STATEMENT_END != 0
     }
 
+    #[inline]
     pub(super) fn names_no_table(&self) -> bool {
         self.table_id == NO_TABLE && self.columns == 0
     }
 
     /// With its table and images.
-    pub(super) fn rows(self, table: &'a TableMap, images: &'a [u8]) -> Result<Rows<'a>, Problem> {
+    #[inline]
+    pub(super) fn rows(self, table: &'a TableMap, images: &'a [u8]) -> Result<Rows<'a>, Malformed> {
         let columns = table.columns.len();
         if self.columns != columns {
             let expected = "as many columns as in the TABLE_MAP";
-            return Err(Malformed::Invalid { expected, found: self.columns as u64 }.into());
+            return Err(Malformed::Invalid { expected, found: self.columns as u64 });
         }
-        let present = |bitmap: &'a [u8], used: bool| {
-            if !used {
-                return Present { bitmap: None, held: columns };
-            }
-            let held = held(bitmap, columns);
-            Present { bitmap: (held < columns).then_some(bitmap), held }
-        };
-        let before = present(self.before, self.kind != RowsKind::Insert);
-        let after = present(self.after, self.kind != RowsKind::Delete);
-        Ok(Rows {
-            table,
-            kind: self.kind,
-            flags: self.flags,
-            head: self,
-            before,
-            after,
-            images,
-            part: Part::WHOLE,
-        })
+        let Self { flags, extra_len, kind, partial, raw: head, .. } = self;
+        let mut rows =
+            Rows { table, kind, flags, extra_len, plain: false, partial, part: Part::WHOLE, head, images };
+        rows.plain = !partial && Side::BOTH.iter().all(|&side| !rows.is_partial(side));
+        Ok(rows)
     }
+}
+
+/// A table's number.
+#[inline]
+pub(super) fn table_id(b: &mut Bytes<'_>, bytes: usize) -> Result<u64, Malformed> {
+    let what = "the table id";
+    if bytes == 6 {
+        return Ok(u64::from(b.u32(what)?) | u64::from(b.u16(what)?) << 32);
+    }
+    b.take(bytes, what).map(le)
 }
 
 #[inline]
@@ -145,11 +144,18 @@ fn bit(bitmap: &[u8], i: usize) -> bool {
 }
 
 /// How many of the first `columns` bits are set.
-#[inline]
 fn held(bitmap: &[u8], columns: usize) -> usize {
     let whole: u32 = bitmap.get(..columns / 8).unwrap_or_default().iter().map(|b| b.count_ones()).sum();
     let rest = bitmap.get(columns / 8).map_or(0, |b| b & ((1u8 << (columns % 8)) - 1));
     (whole + rest.count_ones()) as usize
+}
+
+/// Whether all of the first `columns` bits are set.
+#[inline]
+fn all(bitmap: &[u8], columns: usize) -> bool {
+    let rest = (1u8 << (columns % 8)) - 1;
+    bitmap.iter().take(columns / 8).all(|&b| b == 0xff)
+        && (rest == 0 || bitmap.get(columns / 8).is_some_and(|b| b & rest == rest))
 }
 
 /// Which columns an image holds.
@@ -182,6 +188,10 @@ pub enum Side {
     After,
 }
 
+impl Side {
+    const BOTH: [Self; 2] = [Self::Before, Self::After];
+}
+
 /// The rows of one event, or of a part of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
@@ -194,9 +204,12 @@ pub struct Rows<'a> {
     pub flags: u16,
     /// Which part of the event this is.
     pub part: Part,
-    head: RowsHead<'a>,
-    before: Present<'a>,
-    after: Present<'a>,
+    extra_len: u16,
+    /// Every image has all columns, each value whole: nearly always.
+    plain: bool,
+    /// PARTIAL_UPDATE_ROWS.
+    partial: bool,
+    head: &'a [u8],
     images: &'a [u8],
 }
 
@@ -237,25 +250,47 @@ impl<'a> Rows<'a> {
 
     /// Whether these are the last rows of the statement.
     pub fn ends_statement(&self) -> bool {
-        self.head.ends_statement() && self.part.last
+        self.flags & STATEMENT_END != 0 && self.part.last
+    }
+
+    /// The bitmap of the columns that images of this side hold; `None` if there are no such images.
+    #[inline]
+    fn bitmap(&self, side: Side) -> Option<&'a [u8]> {
+        let bytes = self.table.columns.len().div_ceil(8);
+        match (self.kind, side) {
+            (RowsKind::Insert, Side::Before) | (RowsKind::Delete, Side::After) => None,
+            // The head ends with both of an update, and with the one of the others.
+            (RowsKind::Update, Side::Before) => {
+                self.head.len().checked_sub(2 * bytes).and_then(|at| self.head.get(at..at + bytes))
+            }
+            _ => self.head.len().checked_sub(bytes).and_then(|at| self.head.get(at..)),
+        }
     }
 
     /// Whether images of this side lack columns.
+    #[inline]
     pub fn is_partial(&self, side: Side) -> bool {
-        match side {
-            Side::Before => self.before.bitmap.is_some(),
-            Side::After => self.after.bitmap.is_some(),
+        self.bitmap(side).is_some_and(|bitmap| !all(bitmap, self.table.columns.len()))
+    }
+
+    fn present(&self, side: Side) -> Present<'a> {
+        let columns = self.table.columns.len();
+        match self.bitmap(side) {
+            Some(bitmap) if !all(bitmap, columns) => {
+                Present { bitmap: Some(bitmap), held: held(bitmap, columns) }
+            }
+            _ => Present { bitmap: None, held: columns },
         }
     }
 
     /// The extra data of version 2, unread.
     pub fn extra(&self) -> &'a [u8] {
-        self.head.extra
+        self.head.get(..usize::from(self.extra_len)).unwrap_or_default()
     }
 
     /// The partitions that the rows are in and, for updates, were in, if the event tells.
     pub fn partitions(&self) -> Option<(u16, Option<u16>)> {
-        let mut b = Bytes(self.head.extra);
+        let mut b = Bytes(self.extra());
         // Type 1 of the extra data: partition u16, and for an update that of before.
         match b.u8("") {
             Ok(1) => Some((b.u16("").ok()?, b.u16("").ok())),
@@ -289,8 +324,7 @@ impl<'a> Rows<'a> {
     pub fn walk<V: Visit<'a>>(&self, visit: &mut V) -> Result<(), Problem> {
         let mut rest = self.images;
         let mut row = 0;
-        let plain = !self.head.partial && self.before.bitmap.is_none() && self.after.bitmap.is_none();
-        let walked = if plain {
+        let walked = if self.plain {
             self.walk_full(&mut rest, visit, &mut row)
         } else {
             self.walk_any(&mut rest, visit, &mut row)
@@ -332,10 +366,11 @@ impl<'a> Rows<'a> {
 
     #[inline(never)]
     fn walk_any<V: Visit<'a>>(&self, rest: &mut &'a [u8], visit: &mut V, row: &mut u64) -> Result<(), Wrong> {
+        let present = Side::BOTH.map(|side| self.present(side));
         while !rest.is_empty() {
             let before = rest.len();
             visit.row();
-            self.one(rest, visit)?;
+            self.one(present, rest, visit)?;
             if rest.len() == before {
                 // Images without columns: there is no end to them.
                 return Err((0, Malformed::Trailing(before)));
@@ -345,32 +380,26 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn one<V: Visit<'a>>(&self, rest: &mut &'a [u8], visit: &mut V) -> Result<(), Wrong> {
+    fn one<V: Visit<'a>>(
+        &self,
+        [before, after]: [Present<'a>; 2],
+        rest: &mut &'a [u8],
+        visit: &mut V,
+    ) -> Result<(), Wrong> {
+        let plan = &self.table.plan;
         if self.kind != RowsKind::Insert {
             visit.image(Side::Before);
-            self.image(Side::Before, rest, visit)?;
+            image(&plan.steps, before, &[], rest, visit)?;
         }
         if self.kind != RowsKind::Delete {
             visit.image(Side::After);
-            self.image(Side::After, rest, visit)?;
+            let partial = match self.partial {
+                true => partial_bitmap(rest, plan.json_columns).map_err(|e| (0, e))?,
+                false => &[],
+            };
+            image(&plan.steps, after, partial, rest, visit)?;
         }
         Ok(())
-    }
-
-    fn image<V: Visit<'a>>(&self, side: Side, rest: &mut &'a [u8], visit: &mut V) -> Result<(), Wrong> {
-        let plan = &self.table.plan;
-        let present = match side {
-            Side::Before => self.before,
-            Side::After => self.after,
-        };
-        if side == Side::After && self.head.partial {
-            let partial = partial_bitmap(rest, plan.json_columns).map_err(|e| (0, e))?;
-            return some_image(&plan.steps, present, partial, rest, visit);
-        }
-        match present.bitmap {
-            None => full_image(&plan.steps, rest, visit),
-            Some(_) => some_image(&plan.steps, present, &[], rest, visit),
-        }
     }
 
     /// Bytes of the whole rows at the front of the images, and how many they are; for cutting a
@@ -378,8 +407,9 @@ impl<'a> Rows<'a> {
     pub(super) fn whole(&self, more: bool) -> Result<(usize, u64), Problem> {
         let (mut rest, mut row) = (self.images, 0);
         let mut end = 0;
+        let present = Side::BOTH.map(|side| self.present(side));
         while !rest.is_empty() {
-            match self.one(&mut rest, &mut Skip) {
+            match self.one(present, &mut rest, &mut Skip) {
                 Ok(()) if self.images.len() - rest.len() == end => {
                     return Err(self.problem(row, (0, Malformed::Trailing(rest.len()))));
                 }
@@ -395,12 +425,28 @@ impl<'a> Rows<'a> {
 
     /// The rows one by one, each with its values in a slice.
     pub fn cursor(&self) -> RowCursor<'a> {
-        RowCursor { rows: *self, rest: self.images, next: 0, before: Vec::new(), after: Vec::new() }
+        let present = Side::BOTH.map(|side| self.present(side));
+        RowCursor { rows: *self, present, rest: self.images, next: 0, before: Vec::new(), after: Vec::new() }
     }
 
     #[cold]
     fn problem(&self, row: u64, (column, why): Wrong) -> Problem {
         Problem::Row { table: self.table.full_name().into(), row: self.part.rows_before + row, column, why }
+    }
+}
+
+/// An image, whatever it holds.
+fn image<'a, V: Visit<'a>>(
+    steps: &[Step],
+    present: Present<'_>,
+    partial: &[u8],
+    rest: &mut &'a [u8],
+    visit: &mut V,
+) -> Result<(), Wrong> {
+    if present.bitmap.is_none() && partial.is_empty() {
+        full_image(steps, rest, visit)
+    } else {
+        some_image(steps, present, partial, rest, visit)
     }
 }
 
@@ -502,6 +548,7 @@ pub struct Row<'s, 'a> {
 #[derive(Debug)]
 pub struct RowCursor<'a> {
     rows: Rows<'a>,
+    present: [Present<'a>; 2],
     rest: &'a [u8],
     next: u64,
     before: Vec<Value<'a>>,
@@ -545,7 +592,7 @@ impl<'a> RowCursor<'a> {
         self.before.clear();
         self.after.clear();
         let mut fill = Fill { before: &mut self.before, after: &mut self.after, side: Side::Before };
-        let mut read = self.rows.one(&mut self.rest, &mut fill);
+        let mut read = self.rows.one(self.present, &mut self.rest, &mut fill);
         if read.is_ok() && self.rest.len() == before_len {
             read = Err((0, Malformed::Trailing(before_len)));
         }

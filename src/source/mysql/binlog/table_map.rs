@@ -93,11 +93,14 @@ impl TableMap {
             if !keyed {
                 column.key = hint.key;
             }
-            let bytes = match hint.special {
-                Some(Special::Inet4) => 4,
-                _ => 16,
+            let fits = match hint.special {
+                Some(Special::Vector) => {
+                    column.ty == ColumnType::VARCHAR && column.length().is_some_and(|bytes| bytes % 4 == 0)
+                }
+                Some(Special::Inet4) => column.ty == ColumnType::STRING && column.length() == Some(4),
+                _ => column.ty == ColumnType::STRING && column.length() == Some(16),
             };
-            if column.ty == ColumnType::STRING && column.length() == Some(bytes) {
+            if fits {
                 column.special = hint.special;
             }
             if matches!(column.ty, ColumnType::TIME | ColumnType::DATETIME | ColumnType::TIMESTAMP) {

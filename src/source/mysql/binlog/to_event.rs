@@ -370,6 +370,7 @@ fn column(i: usize, c: &Column, to_utf8: ToUtf8<'_>) -> event::Column {
             Some(Special::Uuid | Special::UuidSwapped) => Type::Uuid,
             Some(Special::Inet4) => Type::Inet4,
             Some(Special::Inet6) => Type::Inet6,
+            Some(Special::Vector) => Type::Vector,
             None if is_text(c) => Type::Text,
             None => Type::Bytes,
         },

@@ -2,6 +2,10 @@
 
 use super::error::Problem;
 
+/// A buffer that a large event made larger than this is given back. Not below: events of some mebibytes
+/// follow each other, and to take and give back memory for each costs more than to read it.
+const KEEP: usize = 8 << 20;
+
 /// Bytes `lo..hi` of `buf` are there and not yet used.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -39,7 +43,7 @@ impl Window {
 
     pub(super) fn clear(&mut self) {
         (self.lo, self.hi) = (0, 0);
-        if self.buf.len() > 4 * self.usual {
+        if self.buf.len() > KEEP.max(self.usual) {
             self.buf = Vec::new();
         }
     }
@@ -55,7 +59,7 @@ impl Window {
     /// doubling: memory grows only with bytes that came. `max` bounds what is there.
     pub(super) fn room(&mut self, what: &'static str, max: usize) -> Result<&mut [u8], Problem> {
         if self.lo == self.hi {
-            if self.buf.len() > 4 * self.usual {
+            if self.buf.len() > KEEP.max(self.usual) {
                 self.buf.truncate(self.usual);
                 self.buf.shrink_to_fit();
             }

@@ -75,31 +75,22 @@ fn check(config: &Config, wake: &Wake) -> Result<String, LiveError> {
     Ok(text)
 }
 
-/// A setting; `None` if the server does not have it.
-fn setting(conn: &mut Conn, name: &str) -> Result<Option<String>, ClientError> {
-    match conn.query(&format!("SELECT @@global.{name} AS v")) {
-        Ok(rows) => Ok(rows.value(0, "v")),
-        Err(ClientError::Server(error)) if error.code == 1193 => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 fn settings(conn: &mut Conn, is_mariadb: bool, findings: &mut Vec<Finding>) -> Result<(), ClientError> {
     let mut find = |is_fatal, what: String| findings.push(Finding { is_fatal, what });
     // MariaDB forgets at a restart what SET GLOBAL says; its file must say it too.
     let set = if is_mariadb { "SET GLOBAL" } else { "SET PERSIST" };
-    if let Some(format) = setting(conn, "binlog_format")?.filter(|format| format != "ROW") {
+    if let Some(format) = server::setting(conn, "binlog_format")?.filter(|format| format != "ROW") {
         find(true, format!("binlog_format is {format}: {set} binlog_format = ROW"));
     }
     if let Some(image) =
-        setting(conn, "binlog_row_image")?.filter(|image| !image.eq_ignore_ascii_case("FULL"))
+        server::setting(conn, "binlog_row_image")?.filter(|image| !image.eq_ignore_ascii_case("FULL"))
     {
         find(
             false,
             format!("binlog_row_image is {image}, so rows lack columns: {set} binlog_row_image = FULL"),
         );
     }
-    match setting(conn, "binlog_row_metadata")? {
+    match server::setting(conn, "binlog_row_metadata")? {
         Some(metadata) if metadata.eq_ignore_ascii_case("FULL") => {}
         Some(metadata) => find(
             false,
@@ -114,7 +105,7 @@ fn settings(conn: &mut Conn, is_mariadb: bool, findings: &mut Vec<Finding>) -> R
         ),
     }
     if let Some(options) =
-        setting(conn, "binlog_row_value_options")?.filter(|options| options.contains("PARTIAL_JSON"))
+        server::setting(conn, "binlog_row_value_options")?.filter(|options| options.contains("PARTIAL_JSON"))
     {
         find(
             false,
@@ -123,12 +114,7 @@ fn settings(conn: &mut Conn, is_mariadb: bool, findings: &mut Vec<Finding>) -> R
             ),
         );
     }
-    let seconds = match setting(conn, "binlog_expire_logs_seconds")? {
-        Some(seconds) => seconds.parse::<u64>().unwrap_or(0),
-        None => {
-            setting(conn, "expire_logs_days")?.and_then(|days| days.parse::<u64>().ok()).unwrap_or(0) * 86_400
-        }
-    };
+    let seconds = server::kept_s(conn)?;
     if seconds > 0 && seconds < 86_400 {
         find(
             false,
@@ -139,7 +125,7 @@ fn settings(conn: &mut Conn, is_mariadb: bool, findings: &mut Vec<Finding>) -> R
     if zone.text(0, "zone") != "SYSTEM" && zone.text(0, "own").is_empty() {
         find(false, "the server does not know its time zone".into());
     }
-    if let Some(id) = setting(conn, "server_id")?.filter(|id| id == "0") {
+    if let Some(id) = server::setting(conn, "server_id")?.filter(|id| id == "0") {
         find(true, format!("the server's own server_id is {id}: {set} server_id = 1"));
     }
     Ok(())

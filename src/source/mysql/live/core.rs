@@ -1,5 +1,6 @@
 //! The source's core: events in; batches, marks and schemas out. No IO, no clock of its own.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,13 @@ use super::config::OnUnlogged;
 use super::error::LiveError;
 use super::filter::Filter;
 use super::place::{GtidState, Mark, Tracker};
+use super::statement::{brief, changes_rows, loses_rows, same_xid, savepoint};
+use super::view::{View, to_utf8, version};
 use crate::event::binlog::{Binlog, Gtid, RowsEvent, Transaction};
 use crate::event::{Batch, BatchBuilder, Image, Op, Origin, Value, builtin};
 use crate::runtime::Mono;
 use crate::source::mysql::binlog::to_event::{RowsStamp, ToEvent, ToEventError};
 use crate::source::mysql::binlog::{Error, Event, Item, Place, Problem, Query, Rows, TableMap};
-use crate::source::mysql::charset;
 use crate::source::mysql::ddl::{Kind, Outcome};
 use crate::source::mysql::tables::{Entry, Statement, Tables, xid_of, xid_text};
 
@@ -50,7 +52,9 @@ pub(super) struct Core {
     /// What is known of tables.
     pub(super) tables: Tables,
     /// Entries of the history of schemas so far.
-    pub(super) schemas: u64,
+    schemas: u64,
+    /// Entries that are to be kept before the next mark.
+    kept: Vec<Entry>,
     /// By a table map's generation.
     views: HashMap<u64, View>,
     /// What each table looked like last, and the version of that.
@@ -82,13 +86,6 @@ pub(super) struct Read {
     pub(super) gtids: GtidState,
     pub(super) file: Arc<str>,
     pub(super) pos: u64,
-}
-
-/// A table as its rows are taken.
-#[derive(Debug)]
-struct View {
-    /// `None` if it is not wanted.
-    to_event: Option<ToEvent>,
 }
 
 /// The transaction at hand.
@@ -147,6 +144,7 @@ impl Core {
             on_unlogged,
             tables: Tables::default(),
             schemas: 0,
+            kept: Vec::new(),
             views: HashMap::new(),
             versions: HashMap::new(),
             tracker: Tracker::new(""),
@@ -195,17 +193,21 @@ impl Core {
     /// Schemas that were asked of the server when it stood at this place.
     pub(super) fn learn(&mut self, entries: Vec<Entry>, file: String, pos: u64) {
         entries.iter().for_each(|entry| self.tables.learn(entry));
-        self.schemas += entries.len() as u64;
-        if !entries.is_empty() {
-            self.asked.clone_from(&entries);
-            self.out.push_back(Out::Schema(entries));
-        }
+        self.asked.clone_from(&entries);
+        self.kept.extend(entries);
         self.known_until = Some((file, pos));
     }
 
     /// What the history of schemas says.
     pub(super) fn replay(&mut self, entries: &[Entry]) {
-        entries.iter().for_each(|entry| self.tables.learn(entry));
+        for entry in entries {
+            match &entry.version {
+                Some((table, shape, version)) => {
+                    self.versions.insert(table.as_str().into(), (*shape, *version));
+                }
+                None => self.tables.learn(entry),
+            }
+        }
         self.schemas = entries.len() as u64;
     }
 
@@ -319,11 +321,13 @@ impl Core {
         if self.open.as_ref().is_some_and(|open| open.state == State::Loose && open.statement_is_over) {
             self.commit(self.tracker.pos, now);
         }
+        self.mark.is_current = true;
         self.flush(false);
         let is_due = self.last_mark.is_none_or(|last| now.since(last) >= self.limits.mark_interval);
         if self.is_dirty && is_due {
             self.push_mark(now);
         }
+        self.mark.is_current = false;
     }
 
     // Transactions.
@@ -430,6 +434,10 @@ impl Core {
 
     /// What lies behind the server, but for prepared transactions, whose rows are only here.
     fn take_mark(&mut self) -> Mark {
+        if !self.kept.is_empty() {
+            self.schemas += self.kept.len() as u64;
+            self.out.push_back(Out::Schema(std::mem::take(&mut self.kept)));
+        }
         self.mark.schemas = self.schemas;
         let (file, pos) = match self.prepared.first() {
             Some(oldest) => (oldest.file.clone(), oldest.start),
@@ -559,7 +567,14 @@ impl Core {
                     self.tracker.pos
                 )));
             }
-            let version = version(&mut self.versions, map);
+            let (version, is_new) = version(&mut self.versions, map);
+            if is_new {
+                let version = self
+                    .versions
+                    .get(map.full_name().as_str())
+                    .map(|&(shape, n)| (map.full_name(), shape, n));
+                self.kept.push(Entry { version, ..Entry::default() });
+            }
             let to_event = ToEvent::new(map, version, self.limits.max_row_bytes, &mut to_utf8);
             let labels = |i: usize| {
                 let column = described.and_then(|table| table.columns.get(i))?;
@@ -588,7 +603,7 @@ impl Core {
             Kind::Dml => {
                 self.opened(start);
                 let text = match &statement.sql {
-                    Ok(sql) => std::borrow::Cow::Borrowed(sql.as_str()),
+                    Ok(sql) => Cow::Borrowed(&**sql),
                     Err(bytes) => String::from_utf8_lossy(bytes),
                 };
                 if changes_rows(&text) && self.filter.is_named_in(&text, query.db) {
@@ -710,8 +725,7 @@ impl Core {
                 self.asked.iter().for_each(|entry| self.tables.learn(entry));
             } else {
                 self.asked.clear();
-                self.schemas += 1;
-                self.out.push_back(Out::Schema(vec![entry.clone()]));
+                self.kept.push(entry.clone());
             }
             if let Outcome::Unknown { .. } = statement.outcome {
                 log::warn!(
@@ -724,7 +738,7 @@ impl Core {
             }
         }
         self.views.clear();
-        if let Some(why) = self.loses_rows(query.db, statement) {
+        if let Some(why) = loses_rows(&self.filter, query.db, statement) {
             let sql = brief(statement.sql.as_deref().unwrap_or_default());
             self.unlogged("ddl", &format!("{why}: {sql}"), end)?;
         }
@@ -770,7 +784,7 @@ impl Core {
         ts_ms: u64,
     ) -> Result<Batch, crate::event::RowError> {
         let sql = match &statement.sql {
-            Ok(text) => std::borrow::Cow::Borrowed(text.as_str()),
+            Ok(text) => Cow::Borrowed(&**text),
             Err(raw) => String::from_utf8_lossy(raw),
         };
         let tables = serde_json::to_string(&statement.tables).unwrap_or_default();
@@ -798,43 +812,6 @@ impl Core {
         let mut batch = builder.finish();
         batch.origin = Origin::Binlog(Arc::new(binlog));
         Ok(batch)
-    }
-
-    /// Why a statement changes rows of wanted tables that no event shows; `None` if it does not.
-    fn loses_rows(&self, db: &str, statement: &Statement) -> Option<&'static str> {
-        let sql = statement.sql.as_deref().unwrap_or_default();
-        let upper: String = sql.chars().take(4096).collect::<String>().to_ascii_uppercase();
-        let words: Vec<&str> =
-            upper.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).collect();
-        let has = |pair: [&str; 2]| words.windows(2).any(|found| found == pair);
-        let wanted: Vec<bool> =
-            statement.tables.iter().map(|[db, table]| self.filter.wants(db, table)).collect();
-        match words.as_slice() {
-            ["DROP", "DATABASE" | "SCHEMA", rest @ ..] => {
-                let name = rest.last().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
-                (self.filter.wants_some_of(&name)
-                    || self.filter.wants_some_of(db) && db.eq_ignore_ascii_case(&name))
-                .then_some("a database with tables that are followed was dropped")
-            }
-            ["RENAME", "TABLE" | "TABLES", ..] => {
-                // Pairs of the old name and the new one.
-                wanted
-                    .chunks(2)
-                    .any(|pair| pair.first() != pair.last())
-                    .then_some("a table was renamed into or out of the filter")
-            }
-            ["ALTER", ..] if wanted.contains(&true) => {
-                if wanted.contains(&false) && words.contains(&"RENAME") {
-                    return Some("a table was renamed into or out of the filter");
-                }
-                let partition = [["DROP", "PARTITION"], ["TRUNCATE", "PARTITION"], ["EXCHANGE", "PARTITION"]];
-                if partition.into_iter().any(has) {
-                    return Some("rows went with a partition");
-                }
-                has(["IMPORT", "TABLESPACE"]).then_some("rows came with a tablespace")
-            }
-            _ => None,
-        }
     }
 
     /// A change that no row tells.
@@ -888,72 +865,4 @@ fn shorten(gtids: &mut Vec<Gtid>) {
         }
     }
     gtids.extend(last.into_values());
-}
-
-/// Whether the statement changes rows; others of its kind prepare or ask.
-fn changes_rows(sql: &str) -> bool {
-    let upper: String = sql.chars().take(64).collect::<String>().to_ascii_uppercase();
-    let mut words = upper.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
-    matches!(
-        words.next(),
-        Some("INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" | "CALL" | "IMPORT")
-    )
-}
-
-/// `SAVEPOINT a`, ``ROLLBACK TO SAVEPOINT `a` ``: the name.
-fn savepoint(sql: &str) -> Box<str> {
-    sql.split_whitespace().last().unwrap_or_default().trim_matches('`').into()
-}
-
-/// Whether two spellings name one XID: `'a','b',1` and `X'61',X'62',1`.
-fn same_xid(a: &str, b: &str) -> bool {
-    fn read(xid: &str) -> Option<(Vec<u8>, Vec<u8>, u64)> {
-        let mut parts = xid.split(',').map(str::trim);
-        let mut bytes = |or: &'static str| {
-            let part = parts.next().unwrap_or(or);
-            let hex = part.strip_prefix(['X', 'x']).or_else(|| part.strip_prefix("0x"));
-            let inner = hex.unwrap_or(part).trim_matches('\'');
-            match hex {
-                None => Some(inner.as_bytes().to_vec()),
-                Some(_) => (0..inner.len() / 2)
-                    .map(|i| u8::from_str_radix(inner.get(2 * i..2 * i + 2)?, 16).ok())
-                    .collect(),
-            }
-        };
-        let (gtrid, bqual) = (bytes("")?, bytes("''")?);
-        Some((gtrid, bqual, parts.next().map_or(Some(1), |n| n.parse().ok())?))
-    }
-    a == b || read(a).is_some_and(|a| read(b) == Some(a))
-}
-
-/// The beginning of a statement, for people.
-fn brief(sql: &str) -> String {
-    let mut text: String = sql.chars().take(120).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.len() < sql.len() {
-        text.push('…');
-    }
-    text
-}
-
-/// The version of the table's schema: it grows when the table looks otherwise than before.
-fn version(versions: &mut HashMap<Box<str>, (u64, u32)>, map: &TableMap) -> u32 {
-    let shape = crate::source::mysql::tables::shape(map);
-    let known = versions.entry(map.full_name().into()).or_insert((shape, 1));
-    if known.0 != shape {
-        *known = (shape, known.1 + 1);
-    }
-    known.1
-}
-
-/// Text of any character set that servers have.
-pub(super) fn to_utf8(collation: u16, raw: &[u8], out: &mut Vec<u8>) -> bool {
-    let Some(set) = charset::by_collation(collation) else { return false };
-    let mut text = String::new();
-    match set.to_utf8(raw, &mut text) {
-        Ok(text) => {
-            out.extend_from_slice(text.as_bytes());
-            true
-        }
-        Err(_) => false,
-    }
 }

@@ -46,10 +46,11 @@ impl LiveError {
         let ClientError::Server(server) = &error else { return Self::Client(error) };
         let says =
             |words: &[&str]| words.iter().any(|word| server.message.to_ascii_lowercase().contains(word));
+        // MariaDB has a number of its own for it.
+        if says(&["same server_uuid", "same server_id", "same server id"]) {
+            return Self::Clash(server_id);
+        }
         if server.code == 1236 || server.code == 1593 {
-            if says(&["same server_uuid", "same server_id", "same server id"]) {
-                return Self::Clash(server_id);
-            }
             if says(&[
                 "could not find first log",
                 "purged",
@@ -59,8 +60,8 @@ impl LiveError {
                 "does not have",
             ]) {
                 return Self::Position(format!(
-                    "the server has purged the binlog behind our position ({}): begin anew, by removing the task's \
-                     checkpoint and, for what was missed, copying the tables; a longer retention avoids it \
+                    "the server has purged the binlog behind our position ({}): begin anew with `dts offsets reset`, \
+                     and copy the tables for what was missed; a longer retention avoids it \
                      (MySQL: SET PERSIST binlog_expire_logs_seconds = 604800; MariaDB: SET GLOBAL expire_logs_days = 7)",
                     server.message
                 ));
@@ -74,7 +75,7 @@ impl LiveError {
             ]) {
                 return Self::Position(format!(
                     "our position is of another server, or of this one before it was restored ({}): connect to the server \
-                     that it is of, or begin anew by removing the task's checkpoint",
+                     that it is of, or begin anew with `dts offsets reset`",
                     server.message
                 ));
             }

@@ -7,6 +7,8 @@
 //! | `place` | where an event stands in the server's file, and what was read so far |
 //! | `collect` | rows on their way into a batch, cut at transactions |
 //! | `core` | events in; batches, marks and schemas out. No IO |
+//! | `view` | a table as its rows are taken |
+//! | `statement` | what the text of a statement tells |
 //! | `server` | what is asked of a server before its binlog: who it is, whether it still has our position |
 //! | `check` | what is wrong with a server, and the SQL that mends it |
 //! | `thread` | the thread `mysql`: connect, read, again |
@@ -24,9 +26,11 @@ mod filter;
 mod place;
 mod run;
 mod server;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod view;
 
 pub use config::Config;
 

@@ -56,6 +56,8 @@ pub(super) struct Mark {
     pub(super) schemas: u64,
     /// Time of the last event, milliseconds since 1970 UTC.
     pub(super) ts_ms: u64,
+    /// Nothing more had come from the server then.
+    pub(super) is_current: bool,
 }
 
 /// Follows the server's own positions, which the stream's offsets are not: what the server makes up for the reader

@@ -23,6 +23,10 @@ use crate::source::{Outlet, Receipt, Refused, SourceError};
 const QUEUE: usize = 8;
 /// How often the position is told where no rows are.
 const MARK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often metrics say where the source is.
+const SHOW_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a lag that comes near the server's retention is warned about.
+const WARN_INTERVAL: Duration = Duration::from_secs(600);
 /// Longest wait for receipts at the end.
 const LAST_WAIT: Duration = Duration::from_millis(900);
 
@@ -39,6 +43,10 @@ struct Progress {
     checkpoint: Checkpoint,
     gtids: GtidState,
     is_dirty: bool,
+    /// How long the server keeps a file, in seconds; 0 for ever.
+    kept_s: u64,
+    /// Nothing more had come from the server.
+    is_current: bool,
     refused: Option<Refused>,
 }
 
@@ -54,6 +62,7 @@ impl Progress {
         checkpoint.partial = mark.partial.map(|gtid| gtid.to_string());
         checkpoint.schemas = mark.schemas;
         checkpoint.ts_ms = mark.ts_ms;
+        self.is_current = mark.is_current;
         self.is_dirty = true;
     }
 
@@ -122,7 +131,7 @@ pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop
     let (keep, kept) = keeper(store);
     let (receipts, waiting) = async_channel::unbounded();
     let reached = runtime::spawn(follow_receipts(waiting, progress.clone()));
-    let saver = runtime::spawn(save(progress.clone(), keep.clone(), interval));
+    let saver = runtime::spawn(save(progress.clone(), keep.clone(), interval, name.clone()));
     let taken = take(&outlet, &stop, &messages, &receipts, &keep, &progress, schemas).await;
     // The thread ends when nobody takes what it has.
     messages.close();
@@ -176,8 +185,10 @@ async fn take(
         let Some(message) = stop.or(messages.recv()).await else { return Ok(()) };
         let Ok(message) = message else { return Ok(()) };
         let sent = match message {
-            Message::Server(server) => {
-                progress.borrow_mut().checkpoint.server = server;
+            Message::Server(server, kept_s) => {
+                let mut progress = progress.borrow_mut();
+                progress.checkpoint.server = server;
+                progress.kept_s = kept_s;
                 true
             }
             Message::Out(Out::Schema(entries)) => {
@@ -220,9 +231,22 @@ async fn follow_receipts(
     }
 }
 
-async fn save(progress: Rc<RefCell<Progress>>, keep: Sender<Keep>, interval: Duration) {
+async fn save(progress: Rc<RefCell<Progress>>, keep: Sender<Keep>, interval: Duration, source: String) {
+    let (mut shown, mut warned) = (None, None);
     loop {
         runtime::sleep(interval).await;
+        let now = runtime::mono_now();
+        if shown.is_none_or(|shown| now.since(shown) >= SHOW_INTERVAL) {
+            shown = Some(now);
+            let is_low = show(&progress.borrow(), &source);
+            if is_low && warned.is_none_or(|warned| now.since(warned) >= WARN_INTERVAL) {
+                warned = Some(now);
+                log::warn!(
+                    "source `{source}`: the server keeps its binlog for not much longer than dts lags behind; make the \
+                     sinks faster, or the retention longer"
+                );
+            }
+        }
         let next = progress.borrow_mut().take();
         if let Some(checkpoint) = next
             && keep.send(Keep::Position(checkpoint)).await.is_err()
@@ -230,6 +254,22 @@ async fn save(progress: Rc<RefCell<Progress>>, keep: Sender<Keep>, interval: Dur
             return;
         }
     }
+}
+
+/// Shows how far behind the source is, and how long the server keeps what it has not delivered. Whether that is little.
+fn show(progress: &Progress, source: &str) -> bool {
+    if progress.checkpoint.ts_ms == 0 {
+        return false;
+    }
+    let behind = runtime::wall_now_us() as f64 / 1e6 - progress.checkpoint.ts_ms as f64 / 1e3;
+    let behind = if progress.is_current { 0.0 } else { behind.max(0.0) };
+    crate::telemetry::gauge("dts_mysql_lag_seconds", &[("source", source)], behind);
+    if progress.kept_s == 0 {
+        return false;
+    }
+    let kept = progress.kept_s as f64;
+    crate::telemetry::gauge("dts_binlog_headroom_seconds", &[("source", source)], kept - behind);
+    behind > kept * 0.75
 }
 
 /// The thread `checkpoint`; what it ended with comes when the sender is dropped.

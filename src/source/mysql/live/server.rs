@@ -26,6 +26,8 @@ pub(super) struct Facts {
     /// MySQL: `gtid_purged`.
     pub(super) purged: String,
     pub(super) checksum: Checksum,
+    /// How long a file is kept, in seconds; 0 for ever.
+    pub(super) kept_s: u64,
     /// Where the next event will stand.
     pub(super) file: String,
     pub(super) pos: u64,
@@ -49,6 +51,7 @@ pub(super) fn facts(conn: &mut Conn) -> Result<Facts, LiveError> {
         facts.executed = rows.text(0, "executed");
         facts.purged = rows.text(0, "purged");
     }
+    facts.kept_s = kept_s(conn)?;
     let status = status(conn)?;
     if status.rows.is_empty() {
         return Err(LiveError::User(
@@ -62,6 +65,27 @@ pub(super) fn facts(conn: &mut Conn) -> Result<Facts, LiveError> {
         facts.executed = executed;
     }
     Ok(facts)
+}
+
+/// A setting; `None` if the server does not have it.
+pub(super) fn setting(conn: &mut Conn, name: &str) -> Result<Option<String>, ClientError> {
+    match conn.query(&format!("SELECT @@global.{name} AS v")) {
+        Ok(rows) => Ok(rows.value(0, "v")),
+        Err(ClientError::Server(error)) if error.code == 1193 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// How long a binlog file is kept, in seconds; 0 for ever.
+pub(super) fn kept_s(conn: &mut Conn) -> Result<u64, ClientError> {
+    let seconds =
+        setting(conn, "binlog_expire_logs_seconds")?.and_then(|seconds| seconds.parse::<u64>().ok());
+    if let Some(seconds) = seconds {
+        return Ok(seconds);
+    }
+    // With fractions in MariaDB.
+    let days = setting(conn, "expire_logs_days")?.and_then(|days| days.parse::<f64>().ok()).unwrap_or(0.0);
+    Ok((days * 86_400.0) as u64)
 }
 
 /// SHOW BINARY LOG STATUS, SHOW MASTER STATUS.
@@ -167,15 +191,14 @@ pub(super) fn dump(
             if !executed.contains_set(ours) {
                 return Err(LiveError::Position(format!(
                     "the server ({}) lacks transactions that were read already: it is another topology's, it was restored \
-                     or reset, or it is a replica that lags. Connect to a server that has them, or begin anew by removing \
-                     the task's checkpoint",
+                     or reset, or it is a replica that lags. Connect to a server that has them, or begin anew with `dts offsets reset`",
                     facts.uuid
                 )));
             }
             if !ours.contains_set(&purged) {
                 return Err(LiveError::Position(
-                    "the server has purged binlogs that were not read yet (gtid_purged): begin anew by removing the task's \
-                     checkpoint, copy the tables for what was missed, and give the server a longer retention: \
+                    "the server has purged binlogs that were not read yet (gtid_purged): begin anew with `dts offsets reset`, \
+                     copy the tables for what was missed, and give the server a longer retention: \
                      SET PERSIST binlog_expire_logs_seconds = 604800"
                         .into(),
                 ));
@@ -207,7 +230,7 @@ pub(super) fn dump(
             if is_other {
                 return Err(LiveError::Position(format!(
                     "the checkpoint is a file position of another server ({server}, this one is {}): positions in files mean \
-                     nothing elsewhere. Connect to that server, or begin anew by removing the task's checkpoint",
+                     nothing elsewhere. Connect to that server, or begin anew with `dts offsets reset`",
                     facts.uuid
                 )));
             }
@@ -215,7 +238,7 @@ pub(super) fn dump(
             let Some((_, size)) = files.iter().find(|(name, _)| **name == *read.file) else {
                 let first = files.first().map_or("none", |(name, _)| name);
                 return Err(LiveError::Position(format!(
-                    "the server has purged {} (its oldest binlog is {first}): begin anew by removing the task's checkpoint, \
+                    "the server has purged {} (its oldest binlog is {first}): begin anew with `dts offsets reset`, \
                      copy the tables for what was missed, and give the server a longer retention (MySQL: SET PERSIST \
                      binlog_expire_logs_seconds = 604800; MariaDB: SET GLOBAL expire_logs_days = 7)",
                     read.file

@@ -40,8 +40,8 @@ pub(super) struct Setup {
 /// What is told about the server before anything of it comes.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Whose binlog it is: MySQL's `server_uuid`.
-    Server(String),
+    /// Whose binlog it is: MySQL's `server_uuid`; and how long it keeps a file, in seconds, 0 for ever.
+    Server(String, u64),
     Out(Out),
 }
 
@@ -123,7 +123,7 @@ impl Thread {
         server::session(&mut conn, &facts, replica, config.heartbeat)?;
         let dump = server::dump(&mut conn, &facts, &read, config.positions, &self.server, partial)?;
         self.server.clone_from(&facts.uuid);
-        self.send(Message::Server(facts.uuid.clone()))?;
+        self.send(Message::Server(facts.uuid.clone(), facts.kept_s))?;
         self.hand_on()?;
         log::info!(
             "source `{}`: connected to {} ({}), reading from {}",

@@ -124,7 +124,7 @@ impl MySqlGtidSet {
         let head = b.u64("the count of uuids")?;
         let tagged = head >> 56 == 1;
         let count = if tagged { head >> 8 & 0xffff_ffff_ffff } else { head };
-        let mut set = Self::new();
+        let mut ranges = Vec::new();
         for _ in 0..count {
             let uuid = b.uuid("a uuid")?;
             let tag = if tagged {
@@ -138,10 +138,14 @@ impl MySqlGtidSet {
                 if first == 0 || end <= first {
                     return Err(Malformed::Invalid { expected: "a range of GTIDs", found: end });
                 }
-                set.add_range(uuid, tag, first, end - 1);
+                ranges.push((uuid, tag, first, end - 1));
             }
         }
         b.end()?;
+        // Servers write them in order. In another each would move all that were added before it.
+        ranges.sort_unstable();
+        let mut set = Self::new();
+        ranges.into_iter().for_each(|(uuid, tag, first, last)| set.add_range(uuid, tag, first, last));
         Ok(set)
     }
 

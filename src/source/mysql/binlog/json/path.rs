@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::error::Malformed;
+use super::MAX_DEPTH;
 
 /// A step down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub(super) fn parse(path: &[u8]) -> Result<Vec<Leg<'_>>, Malformed> {
     let mut rest = path.strip_prefix(b"$").ok_or_else(wrong)?;
     let mut legs = Vec::new();
     while let Some((&first, tail)) = rest.split_first() {
+        // No document goes deeper.
+        if legs.len() > MAX_DEPTH {
+            return Err(wrong());
+        }
         match first {
             b'[' => {
                 let end = tail.iter().position(|&b| b == b']').ok_or_else(wrong)?;

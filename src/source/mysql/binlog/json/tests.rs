@@ -134,13 +134,18 @@ fn too_deep_is_an_error() {
 
 fn diffs(parts: &[(u8, &str, Option<serde_json::Value>)]) -> Vec<u8> {
     let mut out = Vec::new();
+    let put = |out: &mut Vec<u8>, raw: &[u8]| {
+        match raw.len() {
+            n @ 0..=250 => out.push(n as u8),
+            n => out.extend([&[253][..], &n.to_le_bytes()[..3]].concat()),
+        }
+        out.extend(raw);
+    };
     for (op, path, value) in parts {
-        out.extend([*op, path.len() as u8]);
-        out.extend(path.as_bytes());
+        out.push(*op);
+        put(&mut out, path.as_bytes());
         if let Some(value) = value {
-            let raw = binary(value);
-            out.push(raw.len() as u8);
-            out.extend(raw);
+            put(&mut out, &binary(value));
         }
     }
     out
@@ -175,6 +180,50 @@ fn differences_are_applied_in_order() {
         assert!(Json::new(&before).write_patched(&JsonDiffs::new(&wrong), &mut out).is_err());
         assert_eq!(out, b"=");
     }
+}
+
+#[test]
+fn a_path_deeper_than_any_document_is_refused() {
+    // Arrays in arrays, each large: its count and size, and the place of the next one.
+    const LEVELS: usize = 200_000;
+    let mut raw = vec![3];
+    for level in 0..LEVELS {
+        let left = (LEVELS - level) * 13;
+        raw.extend(1u32.to_le_bytes());
+        raw.extend((left as u32).to_le_bytes());
+        raw.extend(if level + 1 < LEVELS { [3, 13, 0, 0, 0] } else { [4, 0, 0, 0, 0] });
+    }
+    let change = diffs(&[(0, &format!("${}", "[0]".repeat(LEVELS)), Some(serde_json::json!(1)))]);
+    let mut out = Vec::new();
+    // Walking so far down was no harm, letting go of it was.
+    let patched = Json::new(&raw).write_patched(&JsonDiffs::new(&change), &mut out);
+    assert!(matches!(patched, Err(Malformed::Invalid { expected: "a JSON path", .. })), "{patched:?}");
+}
+
+#[test]
+fn containers_that_share_their_bytes_take_no_memory_each() {
+    const CELLS: usize = 1000;
+    let inner: Vec<_> = vec![serde_json::Value::Null; CELLS];
+    let inner = binary(&serde_json::Value::from(inner));
+    // Each cell of the outer one is the same array.
+    let table = 8 + CELLS * 5;
+    let mut raw = vec![3];
+    raw.extend((CELLS as u32).to_le_bytes());
+    raw.extend(((table + inner.len() - 1) as u32).to_le_bytes());
+    for _ in 0..CELLS {
+        raw.push(inner[0]);
+        raw.extend((table as u32).to_le_bytes());
+    }
+    raw.extend(&inner[1..]);
+    let paths: Vec<_> = (0..CELLS).map(|i| format!("$[{i}][0]")).collect();
+    let changes: Vec<_> = paths.iter().map(|path| (0, path.as_str(), Some(serde_json::json!(1)))).collect();
+    let mut out = Vec::new();
+    let patched = Json::new(&raw).write_patched(&JsonDiffs::new(&diffs(&changes)), &mut out);
+    let expected = "a JSON document whose values do not overlap";
+    assert!(matches!(patched, Err(Malformed::Invalid { expected: e, .. }) if e == expected), "{patched:?}");
+    // One of them is a document like any other, but for its text.
+    let one = Json::new(&raw).write_patched(&JsonDiffs::new(&diffs(&changes[..1])), &mut out);
+    assert!(matches!(one, Err(Malformed::Invalid { expected: e, .. }) if e == expected), "{one:?}");
 }
 
 fn any_json() -> impl proptest::strategy::Strategy<Value = serde_json::Value> {

@@ -24,10 +24,12 @@ pub(super) fn patched(before: &Json<'_>, diffs: &JsonDiffs<'_>, out: &mut Vec<u8
         let diff = diff?;
         legs.push((diff, path::parse(diff.path)?));
     }
+    let bytes = before.raw().len() + diffs.raw().len();
+    let mut memory = Writer::new(bytes);
     for (diff, legs) in &legs {
-        root.apply(diff, legs)?;
+        root.apply(diff, legs, &mut memory)?;
     }
-    let mut writer = Writer::new(before.raw().len() + diffs.raw().len());
+    let mut writer = Writer::new(bytes);
     root.write(&mut writer, out, 0)
 }
 
@@ -36,9 +38,12 @@ fn nowhere(diff: &Diff<'_>) -> Malformed {
 }
 
 impl<'a> Tree<'a> {
-    /// One level.
-    fn unfold(&mut self) -> Result<(), Malformed> {
+    /// One level. Each container has bytes of its own in the document: `memory` ends where many unfold the same ones.
+    fn unfold(&mut self, memory: &mut Writer) -> Result<(), Malformed> {
         let Self::Folded(node) = self else { return Ok(()) };
+        if let Node::Array(m) | Node::Object(m) = node {
+            memory.spend(m.len().saturating_mul(m.cost(&[])))?;
+        }
         *self = match *node {
             Node::Array(m) => {
                 Self::Array((0..m.len()).map(|i| m.value(i).map(Self::Folded)).collect::<Result<_, _>>()?)
@@ -52,8 +57,8 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    fn child(&mut self, leg: &Leg<'_>) -> Result<Option<&mut Self>, Malformed> {
-        self.unfold()?;
+    fn child(&mut self, leg: &Leg<'_>, memory: &mut Writer) -> Result<Option<&mut Self>, Malformed> {
+        self.unfold(memory)?;
         Ok(match (self, leg) {
             (Self::Array(cells), Leg::Cell(i)) => cells.get_mut(*i),
             (Self::Object(members), Leg::Member(name)) => {
@@ -63,7 +68,7 @@ impl<'a> Tree<'a> {
         })
     }
 
-    fn apply(&mut self, diff: &Diff<'a>, legs: &'a [Leg<'a>]) -> Result<(), Malformed> {
+    fn apply(&mut self, diff: &Diff<'a>, legs: &'a [Leg<'a>], memory: &mut Writer) -> Result<(), Malformed> {
         let value = diff.value.map(|v| v.root()).transpose()?.map(Self::Folded);
         let Some((last, above)) = legs.split_last() else {
             // The whole document.
@@ -77,14 +82,14 @@ impl<'a> Tree<'a> {
         };
         let mut parent = self;
         for leg in above {
-            parent = parent.child(leg)?.ok_or_else(|| nowhere(diff))?;
+            parent = parent.child(leg, memory)?.ok_or_else(|| nowhere(diff))?;
         }
         if diff.op == DiffOp::Replace {
-            let place = parent.child(last)?.ok_or_else(|| nowhere(diff))?;
+            let place = parent.child(last, memory)?.ok_or_else(|| nowhere(diff))?;
             *place = value.ok_or_else(|| nowhere(diff))?;
             return Ok(());
         }
-        parent.unfold()?;
+        parent.unfold(memory)?;
         match (parent, last, value) {
             (Self::Array(cells), Leg::Cell(i), Some(value)) => cells.insert((*i).min(cells.len()), value),
             (Self::Array(cells), Leg::Cell(i), None) if *i < cells.len() => {

@@ -17,6 +17,10 @@ pub const MAX_SCALE: u8 = 38;
 /// Bytes of a group of so many digits.
 pub(super) const GROUP_BYTES: [u8; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
 
+/// Powers of ten.
+const POWERS: [u32; 10] =
+    [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
+
 /// Bytes of a value; `None` if no server has such a column.
 #[inline]
 pub(in super::super) fn bytes(precision: u8, scale: u8) -> Option<usize> {
@@ -38,28 +42,28 @@ pub struct Decimal<'a> {
 /// A decimal's digits in groups, most significant first.
 struct Groups<'a> {
     raw: &'a [u8],
-    /// 0x00 or 0xff.
-    mask: u8,
+    /// All bits of a negative one.
+    mask: u32,
     first: bool,
 }
 
 impl Groups<'_> {
     #[inline]
     fn next(&mut self, digits: u8) -> Result<u32, Malformed> {
-        const BOUND: [u32; 10] =
-            [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
         let len = usize::from(GROUP_BYTES[usize::from(digits.min(9))]);
         let (head, tail) = self.raw.split_at_checked(len).ok_or(Malformed::Ends("a decimal's digits"))?;
         self.raw = tail;
-        let mut wide = [self.mask; 4];
-        wide[4 - len..].copy_from_slice(head);
-        if self.first && len > 0 {
-            wide[4 - len] ^= 0x80;
-            self.first = false;
-        }
-        let mask = u32::from_ne_bytes([self.mask; 4]);
-        let n = u32::from_be_bytes(wide) ^ mask;
-        if n >= BOUND[usize::from(digits.min(9))] {
+        // Below the bytes that are there, so that both masks come down with them.
+        let high = match *head {
+            [a, b, c, d] => [a, b, c, d],
+            [a, b, c] => [a, b, c, 0],
+            [a, b] => [a, b, 0, 0],
+            [a] => [a, 0, 0, 0],
+            _ => return Ok(0),
+        };
+        let sign = if std::mem::take(&mut self.first) { 0x8000_0000 } else { 0 };
+        let n = (u32::from_be_bytes(high) ^ self.mask ^ sign) >> (32 - 8 * len);
+        if n >= POWERS[usize::from(digits.min(9))] {
             return Err(Malformed::Invalid { expected: "at most nine decimal digits", found: u64::from(n) });
         }
         Ok(n)
@@ -102,7 +106,7 @@ impl<'a> Decimal<'a> {
     }
 
     fn groups(&self) -> Groups<'a> {
-        Groups { raw: self.raw, mask: if self.is_negative() { 0xff } else { 0 }, first: true }
+        Groups { raw: self.raw, mask: if self.is_negative() { u32::MAX } else { 0 }, first: true }
     }
 
     /// The value times ten to the scale. `None` beyond 38 digits.
@@ -170,15 +174,16 @@ impl<'a> Decimal<'a> {
     }
 }
 
-/// Writes `n`, below 10^9, with exactly `width` digits at `at`; where the next one goes.
+/// Writes `n`, of at most `width` digits, with exactly so many at `at`; where the next one goes.
 #[inline]
 fn digits(text: &mut [u8; 96], at: usize, n: u32, width: u8) -> usize {
-    let width = usize::from(width);
-    // All nine, of which the last `width` are taken.
-    let mut nine = [0; 9];
-    nine[0] = b'0' + (n / 100_000_000) as u8;
-    nine[1..].copy_from_slice(&eight(n % 100_000_000));
-    text[at..at + width].copy_from_slice(&nine[9 - width.min(9)..]);
+    let width = usize::from(width.min(9));
+    // All nine, zeros behind: those are written over by what comes next.
+    let n = n * POWERS[9 - width];
+    if let Some([first, rest @ ..]) = text.get_mut(at..).and_then(|text| text.first_chunk_mut::<9>()) {
+        *first = b'0' + (n / 100_000_000) as u8;
+        *rest = eight(n % 100_000_000);
+    }
     at + width
 }
 

@@ -289,3 +289,63 @@ CwIDAQAB
 -----END PUBLIC KEY-----
 ";
 const SEALED: &str = "00cf66ec76083f49021eb65d3e0be7ab870d9ece17babd5bc8935aae3f992d33a262a45b3a68dab5e05158d5cc96afac3a415507c84a778dfd11f9cd5b186bd6fd51faafab67efe08b16f9c5bcf72e634dd00d40a31186fcf9c110eae04d00a2b5e59a25b7a97e2109f27d06d966128008dd187e44366672edc16f38029a31f39bd26bf922242a7bad2a067c7119e2889ec6032e70662e13ef8d5339acdeb160b5ce26a3092ae2cc5c3460f7c7a9378e2b7ced9bc5dfb7931d133787dfdbc63a2c5f9c7054026642182e42f8db2ca33af92e4fa959930e941f40a481101417e659485a2210983b5f05a4040d68e712331fef4a55a026554191220f8a361646e2";
+
+/// A server of one connection that does what `serve` says.
+fn server(serve: impl FnOnce(std::net::TcpStream) + Send + 'static) -> Dsn {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || serve(listener.accept().unwrap().0));
+    dsn(&format!("root:pw@tcp(127.0.0.1:{port})/?timeout=200ms&readTimeout=200ms"))
+}
+
+fn open(dsn: &Dsn) -> (super::Waker, Result<super::Conn, ClientError>) {
+    let (waker, wake) = super::Wake::new().unwrap();
+    let conn = super::Conn::open(dsn, &wake);
+    (waker, conn)
+}
+
+/// Greets, and takes every password.
+fn greet(socket: &mut std::net::TcpStream) {
+    use std::io::{Read, Write};
+    socket.write_all(&packets(&[&greeting("mysql_native_password", false)])).unwrap();
+    socket.read(&mut [0; 1024]).unwrap();
+    socket.write_all(&[7, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0]).unwrap();
+}
+
+#[test]
+fn every_wait_has_an_end() {
+    use std::io::{Read, Write};
+    let silent = server(|mut socket| drop(socket.read(&mut [0; 64])));
+    assert!(matches!(open(&silent).1, Err(ClientError::Timeout { .. })));
+    let gone = server(|mut socket| socket.write_all(&[80, 0, 0, 0, 10]).unwrap());
+    let error = open(&gone).1.unwrap_err();
+    assert!(error.is_retriable() && matches!(error, ClientError::Io { .. }), "{error}");
+    let endless = server(|mut socket| {
+        // A packet that claims 16 MiB, and another.
+        while socket.write_all(&[255; 4096]).is_ok() {}
+    });
+    assert!(matches!(open(&endless).1, Err(ClientError::Protocol(_) | ClientError::TooLarge { .. })));
+    let mute = server(|mut socket| {
+        greet(&mut socket);
+        socket.read_to_end(&mut Vec::new()).ok();
+    });
+    let (_waker, conn) = open(&mute);
+    let mut conn = conn.unwrap();
+    assert_eq!((conn.version(), conn.is_mariadb()), ("9.7.4", false));
+    assert!(matches!(conn.query("SELECT 1"), Err(ClientError::Timeout { .. })));
+}
+
+#[test]
+fn a_wait_ends_when_dts_stops() {
+    use std::io::Read;
+    let mute = server(|mut socket| {
+        greet(&mut socket);
+        socket.read_to_end(&mut Vec::new()).ok();
+    });
+    let mute = Dsn { read_timeout: std::time::Duration::from_secs(3600), ..mute };
+    let (waker, conn) = open(&mute);
+    let mut conn = conn.unwrap();
+    let waiting = std::thread::spawn(move || conn.query("SELECT 1").map(|_| ()));
+    drop(waker);
+    assert!(matches!(waiting.join().unwrap(), Err(ClientError::Stopped)));
+}

@@ -9,7 +9,7 @@ use super::super::core::{Core, Limits, Out, Read};
 use super::super::error::LiveError;
 use super::super::filter::Filter;
 use super::super::place::Mark;
-use crate::event::{Batch, Op, Origin};
+use crate::event::{Batch, Op, Origin, TableKind};
 use crate::runtime::Mono;
 use crate::source::mysql::binlog::tests::recording;
 use crate::source::mysql::binlog::{Event, Options, Reader};
@@ -139,12 +139,15 @@ fn ordinals_do_not_depend_on_the_filter() {
     for name in RECORDINGS {
         let mut all = core(&[], LIMITS);
         feed(&mut all, name, |_| ()).unwrap();
-        let mut some = core(&["fx.strs"], LIMITS);
+        let all = batches(&mut all);
+        // The table of some row in the middle.
+        let (batch, _) = &all[all.len() / 2];
+        let table = batch.tables.iter().find(|table| table.kind == TableKind::Table).unwrap();
+        let mut some = core(&[&format!("{}.{}", table.db, table.name)], LIMITS);
         feed(&mut some, name, |_| ()).unwrap();
-        let all = rows(&batches(&mut all));
-        let wanted: Vec<_> = all.iter().filter(|line| line.contains(" strs ")).collect();
-        let some = rows(&batches(&mut some));
-        let got: Vec<_> = some.iter().filter(|line| line.contains(" strs ")).collect();
+        let in_table = format!(" {} ", table.name);
+        let only = |rows: Vec<String>| rows.into_iter().filter(|r| r.contains(&in_table)).collect::<Vec<_>>();
+        let (got, wanted) = (only(rows(&batches(&mut some))), only(rows(&all)));
         assert!(!got.is_empty() && got == wanted, "{name}");
     }
 }
@@ -160,6 +163,10 @@ fn marks_stand_between_transactions() {
         for (batch, mark) in &batches {
             let Origin::Binlog(log) = &batch.origin else { panic!() };
             let mark = mark.as_ref().unwrap();
+            // The recording ends with the next file.
+            if &*mark.file != "b.000001" {
+                continue;
+            }
             assert!(mark.pos >= last, "{name}");
             last = mark.pos;
             for event in &log.events {
@@ -172,8 +179,7 @@ fn marks_stand_between_transactions() {
             }
             seen = seen.max(log.transactions.first().map_or(0, |t| t.start));
         }
-        let end = core.read.pos;
-        assert!(end >= last && end as usize <= recording(name).len(), "{name}");
+        assert!(last > 4 && last as usize <= recording(name).len(), "{name}");
         let gtids = core.read.gtids.text();
         assert!(gtids.is_some_and(|text| !text.is_empty()), "{name}");
     }
