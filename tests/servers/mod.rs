@@ -8,6 +8,7 @@ mod clients;
 mod mosquitto;
 mod mysql;
 mod mysql_live;
+mod mysql_snapshot;
 mod quic;
 mod random_rows;
 mod upstream;

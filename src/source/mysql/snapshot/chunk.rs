@@ -195,15 +195,19 @@ mod tests {
 
     #[test]
     fn a_chunk_begins_behind_the_last_key() {
-        let one = table("CREATE TABLE `t` (`a` bigint unsigned NOT NULL, `e` enum('x','y'), PRIMARY KEY (`a`)) DEFAULT CHARSET=latin1");
+        let one = table(
+            "CREATE TABLE `t` (`a` bigint unsigned NOT NULL, `e` enum('x','y'), PRIMARY KEY (`a`)) DEFAULT CHARSET=latin1",
+        );
         assert_eq!(
             select(&one, None, None, 10).unwrap(),
             "SELECT `a`,CAST(`e` AS UNSIGNED) FROM `d`.`t` FORCE INDEX (PRIMARY) ORDER BY `a` LIMIT 10"
         );
         let after = [Part::of(Cell::Uint(u64::MAX), Type::U64).unwrap()];
-        assert!(select(&one, Some(&after), Some("e = 1"), 10).unwrap().contains(
-            "WHERE `a` > 18446744073709551615 AND (e = 1) ORDER BY"
-        ));
+        assert!(
+            select(&one, Some(&after), Some("e = 1"), 10)
+                .unwrap()
+                .contains("WHERE `a` > 18446744073709551615 AND (e = 1) ORDER BY")
+        );
         let three = table(
             "CREATE TABLE `t` (`a` int NOT NULL, `b` varchar(9) NOT NULL, `c` varbinary(9) NOT NULL, \
              PRIMARY KEY (`c`,`b`,`a`)) DEFAULT CHARSET=latin1",

@@ -331,7 +331,15 @@ mod tests {
 
     #[test]
     fn times_are_those_of_the_stream() {
-        let at = |year, month, day, hour, minute, second, micros| Date { year, month, day, hour, minute, second, micros };
+        let at = |year, month, day, hour, minute, second, micros| Date {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+            micros,
+        };
         assert_eq!(timestamp(at(1970, 1, 1, 0, 0, 1, 5)), 1_000_005);
         assert_eq!(timestamp(at(2038, 1, 19, 3, 14, 7, 999_999)), 2_147_483_647_999_999);
         assert_eq!(timestamp(at(2024, 2, 29, 23, 59, 59, 0)), 1_709_251_199_000_000);

@@ -103,12 +103,14 @@ impl Shared {
 
     // The stream's side.
 
-    /// The stream is connected to this server, or (empty) to none.
-    pub fn connected(&self, server: &str) {
+    /// The stream is connected to this server, or (empty) to none; it goes on at `begins`. What is before must be in what a
+    /// snapshot reads, since it does not come in the stream.
+    pub fn connected(&self, server: &str, begins: Option<Position>, is_anonymous: bool) {
         let mut state = self.state();
         server.clone_into(&mut state.server);
         state.place = None;
-        state.given = Given::default();
+        let end = begins.filter(|begins| !begins.file.is_empty());
+        state.given = Given { end, is_anonymous, ..Given::default() };
         state.held = None;
         if let Some(window) = &mut state.window {
             window.spoil(Spoiled::Reconnected);

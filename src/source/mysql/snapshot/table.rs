@@ -52,7 +52,9 @@ pub fn describe(db: &str, name: &str, sql: &str, is_mariadb: bool) -> Result<Des
         return Err("it is a sequence".into());
     }
     if table.unseen() > 0 || sql.to_ascii_uppercase().contains("WITH SYSTEM VERSIONING") {
-        return Err("it keeps its own history (WITH SYSTEM VERSIONING), which a snapshot does not read".into());
+        return Err(
+            "it keeps its own history (WITH SYSTEM VERSIONING), which a snapshot does not read".into()
+        );
     }
     let mut columns = Vec::new();
     for column in &table.columns {
@@ -65,8 +67,13 @@ pub fn describe(db: &str, name: &str, sql: &str, is_mariadb: bool) -> Result<Des
         declared: "".into(),
         labels: found.members.iter().map(|label| label.as_str().into()).collect(),
     });
-    let shape =
-        event::Table { kind: TableKind::Table, db: db.into(), name: name.into(), version: 1, columns: shapes.collect() };
+    let shape = event::Table {
+        kind: TableKind::Table,
+        db: db.into(),
+        name: name.into(),
+        version: 1,
+        columns: shapes.collect(),
+    };
     let key = shape.key_columns();
     Ok(Described { columns, key, table: Arc::new(shape) })
 }
@@ -104,7 +111,9 @@ fn read(column: &ddl::Column, is_mariadb: bool) -> Result<Column, String> {
         T::Uuid => Type::Uuid,
         T::Inet4 => Type::Inet4,
         T::Inet6 => Type::Inet6,
-        T::Other(ref name) => return Err(format!("column `{}` is of a type that is not known: {name}", column.name)),
+        T::Other(ref name) => {
+            return Err(format!("column `{}` is of a type that is not known: {name}", column.name));
+        }
     };
     let ask = match column.ty {
         _ if is_mariadb && column.is_virtual => Ask::Null,

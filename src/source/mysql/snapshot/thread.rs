@@ -24,6 +24,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 const MAX_CHUNK_BYTES: usize = 8 << 20;
 /// A server without GTIDs shows to queries what it wrote to its log some time before.
 const SHOWS_WITHIN: Duration = Duration::from_millis(100);
+/// Until it is asked again whether queries see what the stream gave.
+const NOT_SHOWN: Duration = Duration::from_millis(10);
 /// A chunk that is read again and again at its smallest is given up.
 const MAX_SPOILED: u32 = 50;
 
@@ -49,7 +51,10 @@ pub struct Job {
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("source", &self.source).field("progress", &self.progress).finish_non_exhaustive()
+        f.debug_struct("Job")
+            .field("source", &self.source)
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
     }
 }
 
@@ -152,7 +157,9 @@ impl<'t> Thread<'t> {
                 break;
             }
             if !streamed.is_empty() {
-                let error = std::io::Error::other("the snapshot's connection came to another server than the stream's");
+                let error = std::io::Error::other(
+                    "the snapshot's connection came to another server than the stream's",
+                );
                 return Err(ClientError::Io { what: "connect", error }.into());
             }
             if !wake.sleep(Duration::from_millis(20)) {
@@ -202,7 +209,12 @@ impl<'t> Thread<'t> {
             match self.table(&left, &mut job.progress) {
                 Ok(rows) => {
                     let ms = mono_now().since(started).as_millis();
-                    log::info!("source `{}`: snapshot of {}.{}: {rows} rows in {ms} ms", self.source, left.db, left.table);
+                    log::info!(
+                        "source `{}`: snapshot of {}.{}: {rows} rows in {ms} ms",
+                        self.source,
+                        left.db,
+                        left.table
+                    );
                 }
                 Err(SnapError::Refused(why)) => {
                     log::error!(
@@ -256,7 +268,9 @@ impl<'t> Thread<'t> {
     /// Where the server's log ends.
     pub(super) fn mark(&mut self) -> Result<(Position, Arc<str>), SnapError> {
         let rows = match self.conn.query("SHOW MASTER STATUS") {
-            Err(ClientError::Server(error)) if error.code == 1064 => self.conn.query("SHOW BINARY LOG STATUS")?,
+            Err(ClientError::Server(error)) if error.code == 1064 => {
+                self.conn.query("SHOW BINARY LOG STATUS")?
+            }
             other => other?,
         };
         let pos = rows.text(0, "position").parse();
@@ -281,6 +295,23 @@ impl<'t> Thread<'t> {
             (Some(file), Some(pos)) if !file.is_empty() => Ok(Position { file: file.as_str().into(), pos }),
             _ => Err(SnapError::Refused("the server does not tell binlog_snapshot_position".into())),
         }
+    }
+
+    /// Whether no transaction stands between two places of the log (MariaDB): the server notes other things there too.
+    pub(super) fn is_empty_between(&mut self, from: &Position, to: &Position) -> Result<bool, SnapError> {
+        let mut is_empty = |file: &str, from: u64, to: u64| -> Result<bool, SnapError> {
+            let file = file.replace(['\\', '\''], "");
+            let rows = self.conn.query(&format!("SHOW BINLOG EVENTS IN '{file}' FROM {from} LIMIT 20"))?;
+            let mut events = (0..rows.rows.len())
+                .filter(|&i| rows.text(i, "pos").parse::<u64>().is_ok_and(|pos| pos < to));
+            let harmless =
+                ["Binlog_checkpoint", "Gtid_list", "Format_desc", "Rotate", "Stop", "Start_encryption"];
+            Ok(events.all(|i| harmless.contains(&rows.text(i, "event_type").as_str())))
+        };
+        if from.file == to.file {
+            return is_empty(&from.file, from.pos, to.pos);
+        }
+        Ok(is_empty(&from.file, from.pos, u64::MAX)? && is_empty(&to.file, 4, to.pos)?)
     }
 
     fn table(&mut self, left: &Left, progress: &mut Progress) -> Result<u64, SnapError> {
@@ -309,14 +340,19 @@ impl<'t> Thread<'t> {
                         return Ok(total);
                     }
                 }
+                Err(SnapError::Spoiled(Spoiled::NotShown)) => {
+                    if !self.wake.sleep(NOT_SHOWN) {
+                        return Err(ClientError::Stopped.into());
+                    }
+                }
                 Err(SnapError::Spoiled(why)) => {
                     spoiled += 1;
                     telemetry::count("dts_mysql_snapshot_spoiled_total", &[("source", &self.source)], 1);
-                    if why != Spoiled::Replaced {
-                        pace.smaller();
-                    }
+                    pace.smaller();
                     if spoiled >= MAX_SPOILED {
-                        return Err(SnapError::Refused(format!("its chunks were in vain {spoiled} times: {why}")));
+                        return Err(SnapError::Refused(format!(
+                            "its chunks were in vain {spoiled} times: {why}"
+                        )));
                     }
                     if why == Spoiled::Reconnected {
                         // Perhaps to another server.
@@ -356,7 +392,7 @@ impl<'t> Thread<'t> {
             let set: Vec<_> = given.gtids.iter().map(|(origin, last)| format!("{origin}:{last}")).collect();
             let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', 10) AS late", set.join(","));
             if self.conn.query(&sql)?.text(0, "late") != "0" {
-                return Err(Spoiled::Replaced.into());
+                return Err(Spoiled::NotShown.into());
             }
         }
         Ok(())
@@ -372,15 +408,18 @@ impl<'t> Thread<'t> {
         let given = self.shared.open(&left.db, &left.table);
         self.shows(&given)?;
         let sql = chunk::select(table, progress.after.as_deref(), left.only.as_deref(), limit);
-        let sql = sql.ok_or_else(|| SnapError::Refused("the checkpoint's key is none of the table".into()))?;
+        let sql =
+            sql.ok_or_else(|| SnapError::Refused("the checkpoint's key is none of the table".into()))?;
         let started = mono_now();
         let mut view = None;
         if self.conn.is_mariadb() {
             self.conn.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")?;
             let at = self.view()?;
-            if given.end.as_ref().is_some_and(|end| *end > at) {
+            if let Some(end) = given.end.as_ref().filter(|end| **end > at)
+                && !self.is_empty_between(&at, end)?
+            {
                 self.conn.query("COMMIT")?;
-                return Err(Spoiled::Replaced.into());
+                return Err(Spoiled::NotShown.into());
             }
             view = Some(at);
         }
@@ -405,7 +444,9 @@ impl<'t> Thread<'t> {
         });
         match read {
             // A column or the table is gone: a statement that the stream has not told yet.
-            Err(SnapError::Client(ClientError::Server(error))) if matches!(error.code, 1054 | 1146 | 1176) => {
+            Err(SnapError::Client(ClientError::Server(error)))
+                if matches!(error.code, 1054 | 1146 | 1176) =>
+            {
                 return Err(Spoiled::Ddl.into());
             }
             Err(SnapError::Client(ClientError::Server(error))) if matches!(error.code, 1142 | 1143) => {
@@ -428,7 +469,8 @@ impl<'t> Thread<'t> {
         let mut next = progress.clone();
         if asked > 0 {
             let after = progress_after(&last, &last_columns, table);
-            next.after = Some(after.ok_or_else(|| SnapError::Refused("a value of its key cannot be kept".into()))?);
+            next.after =
+                Some(after.ok_or_else(|| SnapError::Refused("a value of its key cannot be kept".into()))?);
         }
         loop {
             match self.shared.wait_for(&high) {
@@ -446,10 +488,15 @@ impl<'t> Thread<'t> {
     }
 
     /// Hands on the rows that the stream has not overtaken.
-    fn give(&self, rows: Rows, window: &Window, origin: Arc<Snapshot>, progress: &Progress) -> Result<u64, SnapError> {
-        let (batches, count) = rows.batches(&self.source, &origin, |row| {
-            window.is_untouched() || window.keeps(row).unwrap_or(true)
-        });
+    fn give(
+        &self,
+        rows: Rows,
+        window: &Window,
+        origin: Arc<Snapshot>,
+        progress: &Progress,
+    ) -> Result<u64, SnapError> {
+        let (batches, count) = rows
+            .batches(&self.source, &origin, |row| window.is_untouched() || window.keeps(row).unwrap_or(true));
         for batch in batches {
             self.hand_on(Made::Rows(batch))?;
         }
@@ -524,14 +571,26 @@ pub(super) struct Rows {
 impl Rows {
     fn new(table: &Described, batch_bytes: usize) -> Self {
         let record = Record::new(table);
-        Self { record, shapes: vec![table.table.clone()], parts: Vec::new(), bytes: 0, batch_bytes, ordinal: 0 }
+        Self {
+            record,
+            shapes: vec![table.table.clone()],
+            parts: Vec::new(),
+            bytes: 0,
+            batch_bytes,
+            ordinal: 0,
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn add(&mut self, columns: &[ResultColumn], row: BinaryRow<'_>, ts_ms: u64) -> Result<(), RecordError> {
+    pub(super) fn add(
+        &mut self,
+        columns: &[ResultColumn],
+        row: BinaryRow<'_>,
+        ts_ms: u64,
+    ) -> Result<(), RecordError> {
         if self.parts.last().is_none_or(|(records, _)| records.len() >= self.batch_bytes) {
             self.parts.push((Vec::with_capacity(self.batch_bytes + (self.batch_bytes >> 2)), 0));
         }

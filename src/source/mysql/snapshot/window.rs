@@ -44,6 +44,9 @@ pub enum Spoiled {
     /// The stream was lost and found again.
     #[error("the stream was connected anew")]
     Reconnected,
+    /// Queries do not see yet what the stream gave.
+    #[error("the server does not show yet what it has logged")]
+    NotShown,
     /// Another chunk was asked for.
     #[error("the window was opened anew")]
     Replaced,
@@ -133,7 +136,8 @@ impl Window {
         let Some(Value::Text(tables)) = image.get(1) else { return Ok(true) };
         let Ok(tables) = serde_json::from_str::<Vec<[String; 2]>>(tables) else { return Ok(true) };
         let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
-        Ok(tables.is_empty() || tables.iter().any(|[db, table]| same(db, &self.db) && same(table, &self.table)))
+        Ok(tables.is_empty()
+            || tables.iter().any(|[db, table]| same(db, &self.db) && same(table, &self.table)))
     }
 
     /// The chunk must be read again.
