@@ -58,6 +58,7 @@ connectors! {
     "centre" "sink-centre" centre;
     "file" "sink-file" file;
     "http" "sink-http" http;
+    "kafka" "sink-kafka" kafka;
     "mqtt" "sink-mqtt" mqtt;
     "null" "sink-null" null;
     "sqlite" "sink-sqlite" sqlite;
@@ -95,7 +96,7 @@ macro_rules! features {
 
 features! {
     "source-sqlite" "source-http" "source-file" "source-mqtt" "source-mysql" "source-stdin" "source-exec" "source-devices"
-    "sink-centre" "sink-sqlite" "sink-file" "sink-stdout" "sink-null" "sink-http" "sink-mqtt"
+    "sink-centre" "sink-sqlite" "sink-file" "sink-stdout" "sink-null" "sink-http" "sink-kafka" "sink-mqtt"
     "spool" "mqtt" "tls" "quic" "http1" "http-port" "thread-ring" "zstd"
     "mysql-binlog" "cmd-edge" "cmd-ingest" "cmd-binlog"
 }

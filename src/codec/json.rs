@@ -12,16 +12,25 @@
 //!   with a point or an exponent; text is a string. A blob is a base64 string where the column is declared as
 //!   BLOB or BINARY and `{"base64":…}` elsewhere; text in a column declared as BLOB is `{"text":…}`, so
 //!   that it is never taken for base64.
-//! - MySQL's binary JSON and its partial updates are not decoded yet: `{"base64":…}` of the bytes as
+//! - MySQL's binary JSON that is damaged, or in a build without its decoder: `{"base64":…}` of the bytes as
 //!   they came, and the column stands in `unresolved`. So does a geometry too short for its SRID.
 //! - A message that claims to be JSON and is not (its sender lied) is written as the string it is.
+
+mod value;
+
+use std::cell::RefCell;
+use std::ops::Range;
 
 use crate::config::node::{Kind, Node};
 use crate::config::{Context, Field};
 use crate::event::batch::ClockState;
-use crate::event::{Batch, Column, ImageView, Op, Origin, RowError, RowView, Table, TableKind, Type, Value};
+use crate::event::{Batch, ImageView, Op, Origin, RowError, RowView, TableKind, Value, Walk};
 
-use super::{base64, text};
+use super::place::{Part, Place, row_id};
+use super::shape::{Keys, Shape, Shapes};
+use super::text;
+
+pub use value::{base64_object, base64_string, double, escape, float, geometry, string, vector, write_value};
 
 /// How much of what is known about a change is written beside its values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +38,7 @@ pub enum Meta {
     /// Everything.
     #[default]
     Full,
-    /// Without `hlc`, `clock`, `schema`, `pos`, and without `before` where a key names the row.
+    /// Without `hlc`, `clock`, `schema`, `pos`, `commit_ts_us`, `xa`, and without `before` where a key names the row.
     Id,
     /// As `Id`, and without `id`, `source`, `ts_ms`.
     None,
@@ -107,13 +116,15 @@ pub struct BatchError {
 /// Appends every row of `batch`, each with a line feed. On an error `out` ends with the last row
 /// before the bad one.
 pub fn write_batch(out: &mut Vec<u8>, batch: &Batch, format: Format) -> Result<(), BatchError> {
-    for (row, view) in (0u32..).zip(batch) {
-        view.map_err(JsonError::Row)
-            .and_then(|view| write_row(out, batch, &view, format))
-            .map_err(|error| BatchError { row, error })?;
-        out.push(b'\n');
-    }
-    Ok(())
+    RECENT.with_borrow_mut(|encoder| {
+        for (row, view) in (0u32..).zip(batch) {
+            view.map_err(JsonError::Row)
+                .and_then(|view| encoder.write(out, batch, &view, format, Part::Whole))
+                .map_err(|error| BatchError { row, error })?;
+            out.push(b'\n');
+        }
+        Ok(())
+    })
 }
 
 /// Appends one row of `batch` as one JSON object, without a line feed and with none inside. On an
@@ -124,79 +135,414 @@ pub fn write_row(
     row: &RowView<'_>,
     format: Format,
 ) -> Result<(), JsonError> {
-    let start = out.len();
-    let written = Writer { out, batch, row, format }.record();
-    if written.is_err() {
-        out.truncate(start);
-    }
-    written
+    RECENT.with_borrow_mut(|encoder| encoder.write(out, batch, row, format, Part::Whole).map(|_| ()))
 }
 
-struct Writer<'w, 'b> {
+thread_local! {
+    /// What [`write_batch`] and [`write_row`] remember from row to row.
+    static RECENT: RefCell<Encoder> = RefCell::new(Encoder::default());
+}
+
+/// Writes rows, and remembers what is the same for many: the names of tables, and of a binlog what the rows of an
+/// event share. Nothing is allocated for a row.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    shapes: Shapes,
+    place: Place,
+}
+
+impl Encoder {
+    /// Appends a row, or the part of a row that changed its key, as one JSON object without a line feed; says where
+    /// in `out` the object of its key stands, if it has one. On an error `out` is as it was.
+    pub fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        batch: &Batch,
+        row: &RowView<'_>,
+        format: Format,
+        part: Part,
+    ) -> Result<Option<Range<usize>>, JsonError> {
+        let start = out.len();
+        let is_logged = match &batch.origin {
+            Origin::Binlog(log) => self.place.seek(&batch.source, log, row.index()),
+            _ => false,
+        };
+        let place = is_logged.then_some(&self.place);
+        let written = match row.op() {
+            Op::Message | Op::Loss | Op::Ddl => {
+                Event { out, batch, row, format, place }.record().map(|()| None)
+            }
+            _ => match self.shapes.of(row.table()) {
+                Some(shape) => Change { out, batch, row, format, place, shape, part }.record(),
+                None => Ok(None),
+            },
+        };
+        if written.is_err() {
+            out.truncate(start);
+        }
+        written
+    }
+}
+
+/// Whether an update gave its row another key. The record's own mark is only a hint where the after image lacks
+/// columns: those did not change.
+pub fn key_moved(row: &RowView<'_>) -> Result<bool, RowError> {
+    if !row.key_changed() {
+        return Ok(false);
+    }
+    let (Some(before), Some(after)) = row.images()? else { return Ok(false) };
+    let table = row.table();
+    let differs = |&i: &usize| matches!((before.get(i), after.get(i)), (Some(old), Some(new)) if old != new);
+    Ok(table.key_columns().iter().any(differs))
+}
+
+/// `source`, `ts_ms`, `id`: what stands before the change itself. The `id` of a snapshot's row is written behind it:
+/// it holds the key.
+fn head(out: &mut Vec<u8>, batch: &Batch, row: &RowView<'_>, meta: Meta, place: Option<&Place>, part: Part) {
+    if meta == Meta::None {
+        return;
+    }
+    if let Some(place) = place {
+        out.extend_from_slice(if meta == Meta::Full { &place.head } else { &place.short_head });
+        text::padded(out, row.head().ordinal, 1);
+        out.extend_from_slice(part.suffix());
+        out.push(b'"');
+        return;
+    }
+    out.extend_from_slice(b",\"source\":");
+    string(out, &batch.source);
+    out.extend_from_slice(b",\"ts_ms\":");
+    match (&batch.origin, batch.clock.hlc(row.head().hlc)) {
+        (Origin::Snapshot(snapshot), _) => text::padded(out, snapshot.ts_ms, 1),
+        (_, 0) => out.extend_from_slice(b"null"),
+        (_, hlc) => text::padded(out, hlc >> 16, 1),
+    }
+    if let Origin::Device { device, lane, epoch, first_seq, .. } = &batch.origin {
+        out.extend_from_slice(b",\"id\":\"");
+        escape(out, device);
+        out.push(b'/');
+        escape(out, lane);
+        out.push(b'/');
+        text::hex64(out, *epoch);
+        out.push(b'/');
+        text::padded(out, first_seq.wrapping_add(row.head().ordinal), 1);
+        out.extend_from_slice(part.suffix());
+        out.push(b'"');
+    }
+}
+
+/// `xa`, `pos`, `hlc`, `clock`: what stands behind it; and the `id` of a snapshot's row.
+fn stamp(out: &mut Vec<u8>, batch: &Batch, row: &RowView<'_>, meta: Meta, place: Option<&Place>) {
+    let ordinal = row.head().ordinal;
+    if let (Origin::Snapshot(_), Meta::Full | Meta::Id) = (&batch.origin, meta) {
+        out.extend_from_slice(b",\"id\":");
+        string(out, &row_id(batch, row));
+    }
+    if meta != Meta::Full {
+        return;
+    }
+    if let Some(place) = place {
+        out.extend_from_slice(&place.xa);
+        out.extend_from_slice(b",\"pos\":{");
+        out.extend_from_slice(&place.pos);
+        text::padded(out, ordinal, 1);
+        out.push(b'}');
+    }
+    if let Origin::Snapshot(snapshot) = &batch.origin {
+        out.extend_from_slice(b",\"pos\":{\"file\":");
+        string(out, &snapshot.file);
+        out.extend_from_slice(b",\"pos\":");
+        text::padded(out, snapshot.pos, 1);
+        out.extend_from_slice(b",\"gtid\":");
+        match &*snapshot.gtids {
+            "" => out.extend_from_slice(b"null"),
+            gtids => string(out, gtids),
+        }
+        out.extend_from_slice(b",\"row\":");
+        text::padded(out, ordinal, 1);
+        out.push(b'}');
+    }
+    let hlc = batch.clock.hlc(row.head().hlc);
+    if hlc != 0 {
+        out.extend_from_slice(b",\"hlc\":\"");
+        text::padded(out, hlc >> 16, 1);
+        out.push(b'.');
+        text::padded(out, hlc & 0xffff, 1);
+        out.push(b'"');
+    }
+    if matches!(batch.origin, Origin::Device { .. }) {
+        out.extend_from_slice(match batch.clock.state {
+            ClockState::Synced => b",\"clock\":\"synced\"" as &[u8],
+            ClockState::Estimated => b",\"clock\":\"estimated\"",
+            ClockState::Unknown => b",\"clock\":\"unknown\"",
+        });
+    }
+}
+
+/// A row of a table, being written.
+struct Change<'w, 'b> {
     out: &'w mut Vec<u8>,
     batch: &'b Batch,
     row: &'w RowView<'b>,
     format: Format,
+    place: Option<&'w Place>,
+    shape: &'w Shape,
+    part: Part,
 }
 
-impl Writer<'_, '_> {
+impl Change<'_, '_> {
+    fn record(self) -> Result<Option<Range<usize>>, JsonError> {
+        let Self { out, batch, row, format: Format { meta, integers }, place, shape, part } = self;
+        let keyed = !shape.key.is_empty();
+        out.reserve(512);
+        out.extend_from_slice(match (part, row.op()) {
+            (Part::Gone, _) | (_, Op::Delete) => b"{\"kind\":\"row\",\"op\":\"delete\"" as &[u8],
+            (Part::Came, _) | (_, Op::Insert) => b"{\"kind\":\"row\",\"op\":\"insert\"",
+            (_, Op::Update) => b"{\"kind\":\"row\",\"op\":\"update\"",
+            (_, Op::Truncate) => b"{\"kind\":\"row\",\"op\":\"truncate\"",
+            _ => b"{\"kind\":\"row\",\"op\":\"snapshot\"",
+        });
+        head(out, batch, row, meta, place, part);
+        out.extend_from_slice(&shape.names);
+        let mut images = Images {
+            out,
+            shape,
+            integers,
+            with_before: meta == Meta::Full || !keyed,
+            shows: (part != Part::Came, part != Part::Gone),
+            seen: (false, false),
+            lacks: (false, false),
+            side: Side::None,
+            first: true,
+            resolved: true,
+            old: Keys::default(),
+            new: Keys::default(),
+        };
+        row.walk(&mut images)?;
+        images.end();
+        let Images { out, seen, lacks, resolved, old, new, .. } = images;
+        let key = if keyed && (seen.0 || seen.1) {
+            // Columns that the after image lacks did not change; those that the before image lacks are not known.
+            let told = |place: usize| if seen.0 { old.get(place) } else { new.get(place) };
+            let filled = |place: usize| new.get(place).or_else(|| old.get(place));
+            let moved = seen.0 && seen.1 && row.key_changed() && {
+                let differs = |place| new.get(place).is_some_and(|n| old.get(place).is_some_and(|o| o != n));
+                (0..shape.key.len()).any(differs)
+            };
+            out.extend_from_slice(b",\"key\":");
+            let start = out.len();
+            match part {
+                Part::Came => key_object(out, shape, integers, filled),
+                _ => key_object(out, shape, integers, told),
+            }
+            let key = start..out.len();
+            let (name, other): (&[u8], bool) = match part {
+                Part::Whole => (b",\"new_key\":", true),
+                Part::Gone => (b",\"moved_to\":", true),
+                Part::Came => (b",\"moved_from\":", false),
+            };
+            if moved {
+                out.extend_from_slice(name);
+                match other {
+                    true => key_object(out, shape, integers, filled),
+                    false => key_object(out, shape, integers, told),
+                }
+            }
+            Some(key)
+        } else {
+            out.extend_from_slice(b",\"key\":null");
+            None
+        };
+        if !resolved {
+            unresolved(out, row)?;
+        }
+        let shown = (seen.0 && lacks.0 && part != Part::Came, seen.1 && lacks.1 && part != Part::Gone);
+        match shown {
+            (true, true) => out.extend_from_slice(b",\"partial\":[\"before\",\"after\"]"),
+            (true, false) => out.extend_from_slice(b",\"partial\":[\"before\"]"),
+            (false, true) => out.extend_from_slice(b",\"partial\":[\"after\"]"),
+            (false, false) => {}
+        }
+        if meta == Meta::Full {
+            out.extend_from_slice(&shape.schema);
+        }
+        stamp(out, batch, row, meta, place);
+        out.push(b'}');
+        Ok(key)
+    }
+}
+
+/// The key's columns as an object.
+fn key_object<'a>(
+    out: &mut Vec<u8>,
+    shape: &Shape,
+    integers: Integers,
+    value: impl Fn(usize) -> Option<Value<'a>>,
+) {
+    out.push(b'{');
+    let mut first = true;
+    for (place, &column) in shape.key.iter().enumerate() {
+        if let (Some(value), Some(of)) = (value(place), shape.table.columns.get(column)) {
+            out.extend_from_slice(shape.name(column, std::mem::take(&mut first)));
+            write_value(out, of, value, integers);
+        }
+    }
+    out.push(b'}');
+}
+
+/// Written only for the rare row that has such columns, so it may walk the images once more.
+fn unresolved(out: &mut Vec<u8>, row: &RowView<'_>) -> Result<(), RowError> {
+    let (before, after) = row.images()?;
+    out.extend_from_slice(b",\"unresolved\":[");
+    let mut first = true;
+    let mut scratch = Vec::new();
+    for (i, column) in row.table().columns.iter().enumerate() {
+        let mut open = |image: Option<ImageView<'_>>| {
+            let value = image.and_then(|image| image.get(i));
+            scratch.clear();
+            value.is_some_and(|v| !write_value(&mut scratch, column, v, Integers::Number))
+        };
+        if open(before) || open(after) {
+            if !std::mem::take(&mut first) {
+                out.push(b',');
+            }
+            string(out, &column.name);
+        }
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// Which image is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    None,
+    Before,
+    After,
+    /// One that is not shown.
+    Hidden {
+        before: bool,
+    },
+}
+
+/// Both images, written as they are walked. Pairs are (before, after).
+struct Images<'w, 'a> {
+    out: &'w mut Vec<u8>,
+    shape: &'w Shape,
+    integers: Integers,
+    /// Whether the field `before` is written at all.
+    with_before: bool,
+    /// Whether an image that is there is shown.
+    shows: (bool, bool),
+    seen: (bool, bool),
+    lacks: (bool, bool),
+    side: Side,
+    first: bool,
+    /// Whether every value could be made what the format says.
+    resolved: bool,
+    old: Keys<'a>,
+    new: Keys<'a>,
+}
+
+impl Images<'_, '_> {
+    fn close(&mut self) {
+        if matches!(self.side, Side::Before | Side::After) {
+            self.out.push(b'}');
+        }
+    }
+
+    fn end(&mut self) {
+        self.close();
+        if self.with_before && !self.seen.0 && !self.seen.1 {
+            self.out.extend_from_slice(b",\"before\":null");
+        }
+        if !self.seen.1 {
+            self.out.extend_from_slice(b",\"after\":null");
+        }
+        self.side = Side::None;
+    }
+}
+
+impl<'a> Walk<'a> for Images<'_, 'a> {
+    fn image(&mut self, before: bool, partial: bool) {
+        self.close();
+        self.first = true;
+        if before {
+            self.seen.0 = true;
+            self.lacks.0 = partial;
+            self.side = match (self.with_before, self.shows.0) {
+                (true, true) => {
+                    self.out.extend_from_slice(b",\"before\":{");
+                    Side::Before
+                }
+                (true, false) => {
+                    self.out.extend_from_slice(b",\"before\":null");
+                    Side::Hidden { before }
+                }
+                (false, _) => Side::Hidden { before },
+            };
+            return;
+        }
+        if self.with_before && !self.seen.0 {
+            self.out.extend_from_slice(b",\"before\":null");
+        }
+        self.seen.1 = true;
+        self.lacks.1 = partial;
+        self.side = match self.shows.1 {
+            true => {
+                self.out.extend_from_slice(b",\"after\":{");
+                Side::After
+            }
+            false => {
+                self.out.extend_from_slice(b",\"after\":null");
+                Side::Hidden { before }
+            }
+        };
+    }
+
+    #[inline]
+    fn value(&mut self, column: usize, value: Value<'a>) {
+        let Some((_, place)) = self.shape.columns.get(column) else { return };
+        if let Some(place) = *place {
+            match self.side {
+                Side::Before | Side::Hidden { before: true } => self.old.set(place, value),
+                _ => self.new.set(place, value),
+            }
+        }
+        if let (Side::Before | Side::After, Some(of)) = (self.side, self.shape.table.columns.get(column)) {
+            self.out.extend_from_slice(self.shape.name(column, std::mem::take(&mut self.first)));
+            self.resolved &= write_value(self.out, of, value, self.integers);
+        }
+    }
+}
+
+/// An event without a row, being written.
+struct Event<'w, 'b> {
+    out: &'w mut Vec<u8>,
+    batch: &'b Batch,
+    row: &'w RowView<'b>,
+    format: Format,
+    place: Option<&'w Place>,
+}
+
+impl Event<'_, '_> {
     fn record(&mut self) -> Result<(), JsonError> {
-        let (before, after) = self.row.images()?;
+        let (_, after) = self.row.images()?;
         let op = self.row.op();
+        let after = after.ok_or(JsonError::Shape(op))?;
         self.raw(b"{\"kind\":\"");
         match op {
-            Op::Message => self.message(after.ok_or(JsonError::Shape(op))?)?,
-            Op::Loss => self.loss(after.ok_or(JsonError::Shape(op))?)?,
-            Op::Ddl => self.ddl(after.ok_or(JsonError::Shape(op))?)?,
-            _ => self.change(before, after),
+            Op::Message => self.message(after)?,
+            Op::Loss => self.loss(after)?,
+            _ => self.ddl(after)?,
         }
-        self.stamp();
+        stamp(self.out, self.batch, self.row, self.format.meta, self.place);
         self.raw(b"}");
         Ok(())
     }
 
-    fn change(&mut self, before: Option<ImageView<'_>>, after: Option<ImageView<'_>>) {
-        let table = &**self.row.table();
-        let keyed = table.columns.iter().any(|c| c.key.is_some());
-        self.raw(b"row\",\"op\":\"");
-        self.raw(self.row.op().as_str().as_bytes());
-        self.raw(b"\"");
-        self.head();
-        self.raw(b",\"db\":");
-        string(self.out, &table.db);
-        self.raw(b",\"table\":");
-        string(self.out, &table.name);
-        self.raw(b",\"key\":");
-        let old = before.or(after);
-        match old {
-            Some(image) if keyed => self.key(table, &image),
-            _ => self.raw(b"null"),
-        }
-        if let (true, Some(new), true) = (keyed && self.row.key_changed(), after, before.is_some()) {
-            self.raw(b",\"new_key\":");
-            self.key(table, &new);
-        }
-        let mut resolved = true;
-        if self.format.meta == Meta::Full || !keyed {
-            self.raw(b",\"before\":");
-            resolved &= self.image(before);
-        }
-        self.raw(b",\"after\":");
-        resolved &= self.image(after);
-        let partial = |image: Option<ImageView<'_>>| image.is_some_and(|i| i.is_partial());
-        match (partial(before), partial(after)) {
-            (true, true) => self.raw(b",\"partial\":[\"before\",\"after\"]"),
-            (true, false) => self.raw(b",\"partial\":[\"before\"]"),
-            (false, true) => self.raw(b",\"partial\":[\"after\"]"),
-            (false, false) => {}
-        }
-        if !resolved {
-            self.unresolved(before, after);
-        }
-        if self.format.meta == Meta::Full {
-            self.raw(b",\"schema\":");
-            text::padded(self.out, u64::from(table.version), 1);
-        }
+    fn head(&mut self) {
+        head(self.out, self.batch, self.row, self.format.meta, self.place, Part::Whole);
     }
 
     fn message(&mut self, image: ImageView<'_>) -> Result<(), JsonError> {
@@ -214,14 +560,14 @@ impl Writer<'_, '_> {
         }
         self.raw(b",\"payload\":");
         match (json, plain, bytes) {
-            (Value::Text(json), ..) => document(self.out, json),
+            (Value::Text(json), ..) => value::document_as_it_is(self.out, json),
             (_, Value::Text(plain), _) => string(self.out, plain),
             (.., Value::Bytes(bytes)) => base64_object(self.out, bytes),
             _ => self.raw(b"null"),
         }
         if let Value::Text(headers) = headers {
             self.raw(b",\"headers\":");
-            document(self.out, headers);
+            value::document_as_it_is(self.out, headers);
         }
         Ok(())
     }
@@ -274,7 +620,7 @@ impl Writer<'_, '_> {
         }
         self.raw(b",\"tables\":");
         match tables {
-            Value::Text(tables) => document(self.out, tables),
+            Value::Text(tables) => value::document_as_it_is(self.out, tables),
             _ => self.raw(b"[]"),
         }
         self.raw(b",\"sql\":");
@@ -300,354 +646,7 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    /// `source`, `ts_ms`, `id`: what stands before the change itself.
-    fn head(&mut self) {
-        if self.format.meta == Meta::None {
-            return;
-        }
-        self.raw(b",\"source\":");
-        string(self.out, &self.batch.source);
-        self.raw(b",\"ts_ms\":");
-        match self.hlc() {
-            0 => self.raw(b"null"),
-            hlc => text::padded(self.out, hlc >> 16, 1),
-        }
-        if let Origin::Device { device, lane, epoch, first_seq, .. } = &self.batch.origin {
-            self.raw(b",\"id\":\"");
-            escape(self.out, device);
-            self.raw(b"/");
-            escape(self.out, lane);
-            self.raw(b"/");
-            text::hex64(self.out, *epoch);
-            self.raw(b"/");
-            text::padded(self.out, first_seq.wrapping_add(self.row.head().ordinal), 1);
-            self.raw(b"\"");
-        }
-    }
-
-    /// `hlc`, `clock`: what stands behind it.
-    fn stamp(&mut self) {
-        if self.format.meta != Meta::Full {
-            return;
-        }
-        let hlc = self.hlc();
-        if hlc != 0 {
-            self.raw(b",\"hlc\":\"");
-            text::padded(self.out, hlc >> 16, 1);
-            self.raw(b".");
-            text::padded(self.out, hlc & 0xffff, 1);
-            self.raw(b"\"");
-        }
-        if matches!(self.batch.origin, Origin::Device { .. }) {
-            self.raw(match self.batch.clock.state {
-                ClockState::Synced => b",\"clock\":\"synced\"" as &[u8],
-                ClockState::Estimated => b",\"clock\":\"estimated\"",
-                ClockState::Unknown => b",\"clock\":\"unknown\"",
-            });
-        }
-    }
-
-    fn hlc(&self) -> u64 {
-        self.batch.clock.hlc(self.row.head().hlc)
-    }
-
-    fn key(&mut self, table: &Table, image: &ImageView<'_>) {
-        self.raw(b"{");
-        let mut first = true;
-        for place in 0u16.. {
-            let Some(column) = table.columns.iter().position(|c| c.key == Some(place)) else { break };
-            if let (Some(value), Some(shape)) = (image.get(column), table.columns.get(column)) {
-                self.member(shape, value, &mut first);
-            }
-        }
-        self.raw(b"}");
-    }
-
-    /// Whether every value could be made what the format says.
-    fn image(&mut self, image: Option<ImageView<'_>>) -> bool {
-        let Some(image) = image else {
-            self.raw(b"null");
-            return true;
-        };
-        let (mut first, mut resolved) = (true, true);
-        self.raw(b"{");
-        for (column, value) in &image {
-            if let Some(shape) = image.table().columns.get(column) {
-                resolved &= self.member(shape, value, &mut first);
-            }
-        }
-        self.raw(b"}");
-        resolved
-    }
-
-    fn member(&mut self, column: &Column, value: Value<'_>, first: &mut bool) -> bool {
-        if !std::mem::take(first) {
-            self.raw(b",");
-        }
-        string(self.out, &column.name);
-        self.raw(b":");
-        write_value(self.out, column, value, self.format.integers)
-    }
-
-    /// Written only for the rare row that has such columns, so it may walk the images once more.
-    fn unresolved(&mut self, before: Option<ImageView<'_>>, after: Option<ImageView<'_>>) {
-        self.raw(b",\"unresolved\":[");
-        let mut first = true;
-        let mut scratch = Vec::new();
-        for (i, column) in self.row.table().columns.iter().enumerate() {
-            let mut open = |image: Option<ImageView<'_>>| {
-                let value = image.and_then(|image| image.get(i));
-                scratch.clear();
-                value.is_some_and(|v| !write_value(&mut scratch, column, v, Integers::Number))
-            };
-            if open(before) || open(after) {
-                if !std::mem::take(&mut first) {
-                    self.raw(b",");
-                }
-                string(self.out, &column.name);
-            }
-        }
-        self.raw(b"]");
-    }
-
     fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
-}
-
-/// Appends one value of `column` as JSON. `false` if it could not be made what the format says:
-/// such a column is listed in `unresolved`.
-pub fn write_value(out: &mut Vec<u8>, column: &Column, value: Value<'_>, integers: Integers) -> bool {
-    let quoted = integers == Integers::String;
-    match (column.ty, value) {
-        (_, Value::Null) => out.extend_from_slice(b"null"),
-        (Type::Timestamp { .. } | Type::Time { .. }, Value::Int(_))
-        | (Type::Date | Type::DateTime { .. }, Value::Uint(_))
-        | (Type::Decimal { .. }, Value::Decimal(_))
-        | (Type::Uuid | Type::Inet4 | Type::Inet6, Value::Bytes(_)) => {
-            out.push(b'"');
-            let known = text::formatted(out, column, value);
-            out.push(b'"');
-            return known;
-        }
-        (Type::Enum, Value::Uint(n)) => match text::label(n, &column.labels) {
-            Some(label) => string(out, label),
-            None => {
-                integer(out, false, |out| text::padded(out, n, 1));
-                return false;
-            }
-        },
-        (Type::Set, Value::Uint(n)) => return set(out, n, &column.labels),
-        (_, Value::Int(n)) => integer(out, quoted, |out| text::int(out, n)),
-        (_, Value::Uint(n)) => integer(out, quoted, |out| text::padded(out, n, 1)),
-        (_, Value::F32(n)) => real(out, f64::from(n), |out| serde_json::to_writer(out, &n), true),
-        (ty, Value::F64(n)) => real(out, n, |out| serde_json::to_writer(out, &n), ty != Type::Any),
-        (_, Value::Decimal(n)) => {
-            out.push(b'"');
-            text::decimal(out, n, 0);
-            out.push(b'"');
-        }
-        (_, Value::Digits(digits)) => string(out, digits),
-        (Type::Any, Value::Text(s)) if declared_blob(&column.declared) => {
-            out.extend_from_slice(b"{\"text\":");
-            string(out, s);
-            out.push(b'}');
-        }
-        (_, Value::Text(s)) => string(out, s),
-        (_, Value::RawText(b)) => base64_object(out, b),
-        (Type::Any, Value::Bytes(b)) if !declared_blob(&column.declared) => base64_object(out, b),
-        (Type::JsonB | Type::JsonPatch, Value::Bytes(b)) => {
-            base64_object(out, b);
-            return false;
-        }
-        (Type::Geometry, Value::Bytes(b)) => return geometry(out, b),
-        (Type::Vector, Value::Bytes(b)) => return vector(out, b),
-        (_, Value::Bytes(b)) => base64_string(out, b),
-    }
-    true
-}
-
-/// Whether a mixed column is declared to hold bytes, so that its blobs are plain base64.
-fn declared_blob(declared: &str) -> bool {
-    let name = declared.split('(').next().unwrap_or_default().trim();
-    ["BLOB", "BINARY", "VARBINARY", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB"]
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known))
-}
-
-fn integer(out: &mut Vec<u8>, quoted: bool, digits: impl FnOnce(&mut Vec<u8>)) {
-    if quoted {
-        out.push(b'"');
-    }
-    digits(out);
-    if quoted {
-        out.push(b'"');
-    }
-}
-
-/// Appends the shortest digits that read back to the same f32.
-pub fn float(out: &mut Vec<u8>, n: f32) {
-    real(out, f64::from(n), |out| serde_json::to_writer(out, &n), true);
-}
-
-/// Appends the shortest digits that read back to the same f64.
-pub fn double(out: &mut Vec<u8>, n: f64) {
-    real(out, n, |out| serde_json::to_writer(out, &n), true);
-}
-
-/// The shortest digits that read back to the same number. `bare`: a whole number has no `.0`.
-fn real(out: &mut Vec<u8>, n: f64, digits: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>, bare: bool) {
-    if !n.is_finite() {
-        let name = match (n.is_nan(), n > 0.0) {
-            (true, _) => "NaN",
-            (_, true) => "Infinity",
-            _ => "-Infinity",
-        };
-        out.extend_from_slice(b"{\"special\":\"");
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"\"}");
-        return;
-    }
-    let start = out.len();
-    // A Vec takes everything, and the number is finite.
-    digits(out).unwrap_or_default();
-    if let Some(at) = out.iter().skip(start).position(|&b| b == b'+') {
-        out.remove(start + at);
-    }
-    // A parser that takes `-0` for an integer would lose the sign.
-    if bare && out.ends_with(b".0") && !(n == 0.0 && n.is_sign_negative()) {
-        out.truncate(out.len() - 2);
-    }
-}
-
-fn set(out: &mut Vec<u8>, bits: u64, labels: &[Box<str>]) -> bool {
-    let known = !labels.is_empty() && (labels.len() >= 64 || bits >> labels.len() == 0);
-    if !known {
-        text::padded(out, bits, 1);
-        return false;
-    }
-    out.push(b'"');
-    let mut first = true;
-    for (_, label) in labels.iter().take(64).enumerate().filter(|(i, _)| bits >> i & 1 == 1) {
-        if !std::mem::take(&mut first) {
-            out.push(b',');
-        }
-        escape(out, label);
-    }
-    out.push(b'"');
-    true
-}
-
-/// Appends SRID (little-endian) and WKB, as MySQL stores them. `false`, with the bytes appended, if there is no SRID.
-pub fn geometry(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    let Some((srid, wkb)) = bytes.split_first_chunk::<4>() else {
-        base64_object(out, bytes);
-        return false;
-    };
-    out.extend_from_slice(b"{\"srid\":");
-    text::padded(out, u64::from(u32::from_le_bytes(*srid)), 1);
-    out.extend_from_slice(b",\"wkb\":");
-    base64_string(out, wkb);
-    out.push(b'}');
-    true
-}
-
-/// Appends a vector of f32, little-endian. `false`, with the bytes appended, if they are no whole numbers of it.
-pub fn vector(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    let (elements, rest) = bytes.as_chunks::<4>();
-    let mut numbers = elements.iter().map(|e| f32::from_le_bytes(*e));
-    if !rest.is_empty() || !numbers.clone().all(f32::is_finite) {
-        base64_object(out, bytes);
-        return rest.is_empty();
-    }
-    out.push(b'[');
-    let write =
-        |n: f32, out: &mut Vec<u8>| real(out, f64::from(n), |out| serde_json::to_writer(out, &n), true);
-    if let Some(n) = numbers.next() {
-        write(n, out);
-    }
-    for n in numbers {
-        out.push(b',');
-        write(n, out);
-    }
-    out.push(b']');
-    true
-}
-
-/// Appends bytes as a base64 string.
-pub fn base64_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'"');
-    base64::encode(bytes, out);
-    out.push(b'"');
-}
-
-/// Appends bytes that should have been something else: `{"base64": …}`.
-pub fn base64_object(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(b"{\"base64\":");
-    base64_string(out, bytes);
-    out.push(b'}');
-}
-
-/// A JSON document as it came, on one line; as a string if it is none. A line feed can only stand
-/// between its tokens: inside a string JSON forbids it.
-fn document(out: &mut Vec<u8>, json: &str) {
-    if serde_json::from_str::<serde::de::IgnoredAny>(json).is_err() {
-        return string(out, json);
-    }
-    let start = out.len();
-    out.extend_from_slice(json.as_bytes());
-    for byte in out.iter_mut().skip(start).filter(|b| matches!(b, b'\n' | b'\r')) {
-        *byte = b' ';
-    }
-}
-
-/// Appends `s` as a JSON string.
-pub fn string(out: &mut Vec<u8>, s: &str) {
-    out.push(b'"');
-    escape(out, s);
-    out.push(b'"');
-}
-
-/// What must be escaped: quote, backslash and control characters (RFC 8259, section 7).
-#[inline]
-fn is_escaped(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
-}
-
-/// Where the first byte is that must be escaped.
-#[inline]
-fn first_escaped(bytes: &[u8]) -> Option<usize> {
-    // Sixteen at a time, all of them, which is one step of a vector unit.
-    let (blocks, end) = bytes.as_chunks::<16>();
-    let clean = |block: &[u8; 16]| !block.iter().fold(false, |any, &b| any | is_escaped(b));
-    let from = match blocks.iter().position(|block| !clean(block)) {
-        Some(block) => block * 16,
-        None => bytes.len() - end.len(),
-    };
-    bytes.get(from..)?.iter().position(|&b| is_escaped(b)).map(|at| from + at)
-}
-
-/// Appends `s` as the inside of a JSON string.
-pub fn escape(out: &mut Vec<u8>, s: &str) {
-    let mut rest = s.as_bytes();
-    while let Some(at) = first_escaped(rest) {
-        let (clean, tail) = rest.split_at(at);
-        out.extend_from_slice(clean);
-        let Some((&byte, tail)) = tail.split_first() else { break };
-        rest = tail;
-        out.push(b'\\');
-        match byte {
-            b'"' | b'\\' => out.push(byte),
-            b'\n' => out.push(b'n'),
-            b'\r' => out.push(b'r'),
-            b'\t' => out.push(b't'),
-            8 => out.push(b'b'),
-            12 => out.push(b'f'),
-            _ => {
-                out.extend_from_slice(b"u00");
-                text::hex(out, byte);
-            }
-        }
-    }
-    out.extend_from_slice(rest);
 }

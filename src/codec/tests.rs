@@ -79,19 +79,19 @@ fn golden_lines() {
     let end = r#""hlc":"1700000000123.7","clock":"synced"}"#;
     let expected = [
         format!(
-            r#"{{"kind":"row","op":"insert",{},"db":"app","table":"readings","key":{{"id":7}},"before":null,"after":{{"id":7,"label":"a","value":0.5}},"schema":3,{end}"#,
+            r#"{{"kind":"row","op":"insert",{},"db":"app","table":"readings","before":null,"after":{{"id":7,"label":"a","value":0.5}},"key":{{"id":7}},"schema":3,{end}"#,
             id(40)
         ),
         format!(
-            r#"{{"kind":"row","op":"update",{},"db":"app","table":"readings","key":{{"id":7}},"new_key":{{"id":8}},"before":{{"id":7,"label":"a","value":0.5}},"after":{{"id":8,"label":null,"value":{{"base64":"/w=="}}}},"schema":3,{end}"#,
+            r#"{{"kind":"row","op":"update",{},"db":"app","table":"readings","before":{{"id":7,"label":"a","value":0.5}},"after":{{"id":8,"label":null,"value":{{"base64":"/w=="}}}},"key":{{"id":7}},"new_key":{{"id":8}},"schema":3,{end}"#,
             id(41)
         ),
         format!(
-            r#"{{"kind":"row","op":"delete",{},"db":"app","table":"readings","key":{{"id":8}},"before":{{"id":8}},"after":null,"partial":["before"],"schema":3,{end}"#,
+            r#"{{"kind":"row","op":"delete",{},"db":"app","table":"readings","before":{{"id":8}},"after":null,"key":{{"id":8}},"partial":["before"],"schema":3,{end}"#,
             id(42)
         ),
         format!(
-            r#"{{"kind":"row","op":"truncate",{},"db":"app","table":"readings","key":null,"before":null,"after":null,"schema":3,{end}"#,
+            r#"{{"kind":"row","op":"truncate",{},"db":"app","table":"readings","before":null,"after":null,"key":null,"schema":3,{end}"#,
             id(43)
         ),
         format!(
@@ -119,18 +119,18 @@ fn meta_leaves_out_what_it_says() {
     assert_eq!(
         lines(&row(true), Meta::Id),
         [
-            r#"{"kind":"row","op":"delete","source":"src","ts_ms":1700000000123,"id":"press-7/main/00000002deadbeef/40","db":"app","table":"readings","key":{"id":7},"after":null}"#
+            r#"{"kind":"row","op":"delete","source":"src","ts_ms":1700000000123,"id":"press-7/main/00000002deadbeef/40","db":"app","table":"readings","after":null,"key":{"id":7}}"#
         ]
     );
     assert_eq!(
         lines(&row(true), Meta::None),
-        [r#"{"kind":"row","op":"delete","db":"app","table":"readings","key":{"id":7},"after":null}"#]
+        [r#"{"kind":"row","op":"delete","db":"app","table":"readings","after":null,"key":{"id":7}}"#]
     );
     // Without a key only the before image says which row is gone.
     assert_eq!(
         lines(&row(false), Meta::None),
         [
-            r#"{"kind":"row","op":"delete","db":"app","table":"readings","key":null,"before":{"id":7,"label":"a","value":null},"after":null}"#
+            r#"{"kind":"row","op":"delete","db":"app","table":"readings","before":{"id":7,"label":"a","value":null},"after":null,"key":null}"#
         ]
     );
 }
@@ -410,5 +410,147 @@ proptest::proptest! {
         }
         proptest::prop_assert_eq!(unbase64(after["r"]["base64"].as_str().unwrap()), raw.clone());
         proptest::prop_assert_eq!(unbase64(after["b"].as_str().unwrap()), raw);
+    }
+}
+
+mod logged {
+    use super::*;
+    use crate::codec::json::Encoder;
+    use crate::codec::{Part, row_id};
+    use crate::event::binlog::{Binlog, Gtid, RowsEvent, Snapshot, Transaction};
+
+    const UUID: [u8; 16] =
+        [0x3e, 0x11, 0xfa, 0x47, 0x71, 0xca, 0x11, 0xe1, 0x9e, 0x33, 0xc8, 0x0a, 0xa9, 0x42, 0x95, 0x62];
+
+    /// Two transactions of one row each: with a GTID and an XID, and with what `gtid` says.
+    fn batch(gtid: Gtid) -> Batch {
+        let mut b = BatchBuilder::new("shop".into());
+        let table = readings(true);
+        let old = [Value::Int(7), Value::Text("a"), Value::Null];
+        let new = [Value::Int(8), Value::Text("a"), Value::Null];
+        b.push(Op::Update, HLC, &table, Some(Image::full(&old)), Some(Image::full(&new))).unwrap();
+        b.push(Op::Delete, HLC, &table, Some(Image::full(&new)), None).unwrap();
+        let mut batch = b.finish();
+        let transaction = |gtid, start, commit_ts_us, xa| Transaction {
+            gtid,
+            file: "bin.000003".into(),
+            start,
+            commit_ts_us,
+            xa,
+        };
+        let named = Gtid::MySql { uuid: UUID, tag: None, number: 23 };
+        let event =
+            |first_row, transaction, end| RowsEvent { first_row, transaction, end, ts_ms: 1_700_000_000_000 };
+        batch.origin = Origin::Binlog(Arc::new(Binlog {
+            server_uuid: "u".into(),
+            transactions: vec![
+                transaction(named, 4, Some(1_700_000_000_123_456), Some("X'61',X'',1".into())),
+                transaction(gtid, 900, None, None),
+            ],
+            events: vec![event(0, 0, 484), event(1, 1, 990)],
+        }));
+        batch
+    }
+
+    #[test]
+    fn golden_lines() {
+        let batch = batch(Gtid::None);
+        let expected = [
+            r#"{"kind":"row","op":"update","source":"shop","ts_ms":1700000000000,"commit_ts_us":1700000000123456,"id":"3e11fa47-71ca-11e1-9e33-c80aa9429562:23#0","db":"app","table":"readings","before":{"id":7,"label":"a","value":null},"after":{"id":8,"label":"a","value":null},"key":{"id":7},"new_key":{"id":8},"schema":3,"xa":"X'61',X'',1","pos":{"file":"bin.000003","pos":484,"gtid":"3e11fa47-71ca-11e1-9e33-c80aa9429562:23","row":0},"hlc":"1700000000123.7"}"#,
+            r#"{"kind":"row","op":"delete","source":"shop","ts_ms":1700000000000,"id":"u:bin.000003:900#1","db":"app","table":"readings","before":{"id":8,"label":"a","value":null},"after":null,"key":{"id":8},"schema":3,"pos":{"file":"bin.000003","pos":990,"gtid":null,"row":1},"hlc":"1700000000123.7"}"#,
+        ];
+        assert_eq!(lines(&batch, Meta::Full), expected);
+        assert_eq!(
+            lines(&batch, Meta::Id)[0],
+            r#"{"kind":"row","op":"update","source":"shop","ts_ms":1700000000000,"id":"3e11fa47-71ca-11e1-9e33-c80aa9429562:23#0","db":"app","table":"readings","after":{"id":8,"label":"a","value":null},"key":{"id":7},"new_key":{"id":8}}"#
+        );
+    }
+
+    #[test]
+    fn ids() {
+        let id = |batch: &Batch, n: usize| row_id(batch, &batch.iter().nth(n).unwrap().unwrap());
+        let mariadb = batch(Gtid::MariaDb { domain: 0, server: 1, sequence: 9 });
+        assert_eq!(id(&mariadb, 0), "3e11fa47-71ca-11e1-9e33-c80aa9429562:23#0");
+        assert_eq!(id(&mariadb, 1), "shop:0-1-9#1");
+        let tagged = batch(Gtid::MySql { uuid: UUID, tag: Some("night".into()), number: 5 });
+        assert_eq!(id(&tagged, 1), "3e11fa47-71ca-11e1-9e33-c80aa9429562:night:5#1");
+        let mut snapshot = batch(Gtid::None);
+        snapshot.origin = Origin::Snapshot(Arc::new(Snapshot {
+            run: "r1".into(),
+            file: "bin.000003".into(),
+            pos: 77,
+            gtids: "".into(),
+            ts_ms: 1_700_000_000_000,
+        }));
+        assert_eq!(id(&snapshot, 1), r#"shop/snap/r1/app.readings/{"id":8}"#);
+        let line: serde_json::Value = serde_json::from_str(&lines(&snapshot, Meta::Full)[1]).unwrap();
+        assert_eq!(line["id"], r#"shop/snap/r1/app.readings/{"id":8}"#);
+        assert_eq!(line["pos"], json!({"file": "bin.000003", "pos": 77, "gtid": null, "row": 1}));
+        // The id of a record is the one that is told beside it.
+        for batch in [mariadb, tagged] {
+            for (n, line) in lines(&batch, Meta::Id).iter().enumerate() {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                assert_eq!(line["id"], id(&batch, n));
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_of_key_in_two_parts() {
+        let batch = batch(Gtid::None);
+        let row = batch.iter().next().unwrap().unwrap();
+        let part = |part| {
+            let mut out = Vec::new();
+            let format = Format { meta: Meta::Id, ..Format::default() };
+            let key = Encoder::default().write(&mut out, &batch, &row, format, part).unwrap().unwrap();
+            (
+                String::from_utf8(out[key].to_vec()).unwrap(),
+                serde_json::from_slice::<serde_json::Value>(&out).unwrap(),
+            )
+        };
+        let (key, gone) = part(Part::Gone);
+        assert_eq!(key, r#"{"id":7}"#);
+        assert_eq!(
+            (&gone["op"], &gone["after"], &gone["moved_to"]),
+            (&json!("delete"), &json!(null), &json!({"id": 8}))
+        );
+        assert!(gone["id"].as_str().unwrap().ends_with("#0d"));
+        let (key, came) = part(Part::Came);
+        assert_eq!(key, r#"{"id":8}"#);
+        assert_eq!(
+            (&came["op"], &came["after"]["id"], &came["moved_from"]),
+            (&json!("insert"), &json!(8), &json!({"id": 7}))
+        );
+        assert!(came["id"].as_str().unwrap().ends_with("#0i"));
+        assert!(gone.get("new_key").is_none() && came.get("new_key").is_none());
+    }
+
+    #[test]
+    fn columns_that_an_update_does_not_hold_did_not_change_the_key() {
+        // MINIMAL images: the key before, what changed after.
+        let table = readings(true);
+        let batch = one(|b| {
+            let before = [Value::Int(7), Value::Null, Value::Null];
+            let before = Image { values: &before, present: Some(&[true, false, false]) };
+            let after = [Value::Null, Value::Text("b"), Value::Null];
+            let after = Image { values: &after, present: Some(&[false, true, false]) };
+            b.push(Op::Update, HLC, &table, Some(before), Some(after)).unwrap();
+        });
+        let row = batch.iter().next().unwrap().unwrap();
+        assert!(row.key_changed() && !super::super::json::key_moved(&row).unwrap());
+        assert!(!lines(&batch, Meta::Full)[0].contains("new_key"));
+    }
+
+    #[test]
+    fn whatever_must_be_escaped_is_at_every_place_of_a_word() {
+        for at in 0..20 {
+            for bad in ["\"", "\\", "\n", "\u{1}", "\u{1f}", "é", "\u{7f}"] {
+                let text = format!("{}{bad}{}", "x".repeat(at), "y".repeat(20 - at));
+                let mut out = Vec::new();
+                super::super::json::string(&mut out, &text);
+                let back: String = serde_json::from_slice(&out).unwrap();
+                assert_eq!(back, text);
+            }
+        }
     }
 }

@@ -8,31 +8,35 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::event::{Column, Type, Value};
 
-/// `00`, `01`, … `99`.
+/// `00` to `99`, one after the other.
 static PAIRS: [[u8; 2]; 100] = {
     let mut pairs = [[b'0'; 2]; 100];
-    let mut i = 0;
-    while i < 100 {
-        pairs[i] = [b'0' + (i / 10) as u8, b'0' + (i % 10) as u8];
-        i += 1;
+    let mut n = 0;
+    while n < 100 {
+        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+        n += 1;
     }
     pairs
 };
+
+/// The two digits of `n`, which is below 100.
+fn pair(n: u64) -> [u8; 2] {
+    PAIRS[(n % 100) as usize]
+}
 
 /// Appends `n` with at least `width` digits (at most 20 are padded).
 #[inline]
 pub fn padded(out: &mut Vec<u8>, n: u64, width: usize) {
     let mut digits = [b'0'; 20];
-    let (mut at, mut rest) = (digits.len(), n);
-    // Two digits a division.
-    while rest >= 10 {
+    let (mut at, mut n) = (digits.len(), n);
+    while n >= 10 {
         at -= 2;
-        digits[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
-        rest /= 100;
+        digits[at..at + 2].copy_from_slice(&pair(n));
+        n /= 100;
     }
-    if rest > 0 {
+    if n > 0 {
         at -= 1;
-        digits[at] = b'0' + rest as u8;
+        digits[at] = b'0' + n as u8;
     }
     let least = digits.len() - width.clamp(1, digits.len());
     out.extend_from_slice(&digits[at.min(least)..]);
@@ -81,6 +85,16 @@ pub fn decimal(out: &mut Vec<u8>, unscaled: i128, scale: u8) {
     if unscaled < 0 {
         out.push(b'-');
     }
+    // Nearly all decimals fit 64 bits.
+    if let (Ok(n), Some(unit)) = (u64::try_from(unscaled.unsigned_abs()), 10u64.checked_pow(u32::from(scale)))
+    {
+        padded(out, n / unit, 1);
+        if scale > 0 {
+            out.push(b'.');
+            padded(out, n % unit, usize::from(scale));
+        }
+        return;
+    }
     let scale = usize::from(scale);
     let start = out.len();
     padded_wide(out, unscaled.unsigned_abs(), 1);
@@ -104,19 +118,20 @@ fn fraction(out: &mut Vec<u8>, micros: u64, fsp: u8) {
 }
 
 fn ymd(out: &mut Vec<u8>, year: u64, month: u64, day: u64) {
-    padded(out, year, 4);
-    out.push(b'-');
-    padded(out, month, 2);
-    out.push(b'-');
-    padded(out, day, 2);
+    if year > 9999 {
+        padded(out, year, 4);
+    } else {
+        out.extend_from_slice(&pair(year / 100));
+        out.extend_from_slice(&pair(year));
+    }
+    let ([a, b], [c, d]) = (pair(month), pair(day));
+    out.extend_from_slice(&[b'-', a, b, b'-', c, d]);
 }
 
 fn hms(out: &mut Vec<u8>, hour: u64, minute: u64, second: u64) {
+    let ([a, b], [c, d]) = (pair(minute), pair(second));
     padded(out, hour, 2);
-    out.push(b':');
-    padded(out, minute, 2);
-    out.push(b':');
-    padded(out, second, 2);
+    out.extend_from_slice(&[b':', a, b, b':', c, d]);
 }
 
 /// [`Type::Date`], packed: `2024-02-29`.
@@ -169,6 +184,20 @@ fn civil(days: i64) -> (i64, u64, u64) {
     let day = doy - (153 * mp + 2) / 5 + 1;
     let month = if mp < 10 { mp + 3 } else { mp - 9 };
     (yoe as i64 + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// Days of a date counted from 1970-01-01, proleptic Gregorian (Hinnant's `days_from_civil`); `None` if there is no
+/// such month or the day is zero or above 31.
+pub fn days(year: u64, month: u64, day: u64) -> Option<i64> {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year > 9999 {
+        return None;
+    }
+    let (year, month, day) = (year as i64 - i64::from(month <= 2), month as i64, day as i64);
+    let era = year.div_euclid(400);
+    let yoe = year.rem_euclid(400);
+    let doy = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+    Some(era * 146_097 + doe - 719_468)
 }
 
 /// [`Type::Time`]: `-838:59:59.000000`; hours go beyond 24.

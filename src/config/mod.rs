@@ -17,7 +17,7 @@ pub mod raw;
 mod schema;
 pub mod section;
 pub mod units;
-mod yaml;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod tests;

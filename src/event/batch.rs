@@ -174,7 +174,7 @@ impl Batch {
 
     /// The rows in order. Ends after the first error.
     pub fn iter(&self) -> Rows<'_> {
-        Rows { rest: split_body(&self.body).map_or(&[], |(_, rows)| rows), tables: &self.tables }
+        Rows { rest: split_body(&self.body).map_or(&[], |(_, rows)| rows), tables: &self.tables, next: 0 }
     }
 
     /// Bytes of the body.
@@ -208,6 +208,7 @@ impl<'a> IntoIterator for &'a Batch {
 pub struct Rows<'a> {
     rest: &'a [u8],
     tables: &'a [Arc<Table>],
+    next: u32,
 }
 
 impl<'a> Iterator for Rows<'a> {
@@ -221,7 +222,9 @@ impl<'a> Iterator for Rows<'a> {
         if row.is_err() {
             self.rest = &[];
         }
-        Some(row)
+        let index = self.next;
+        self.next = index.wrapping_add(1);
+        Some(row.map(|row| row.at(index)))
     }
 }
 

@@ -27,6 +27,6 @@ pub mod varint;
 mod tests;
 
 pub use batch::{Batch, BatchBuilder, Origin, RowClock};
-pub use row::{Image, ImageView, Op, OpenRow, RowError, RowHead, RowView, RowWriter};
+pub use row::{Image, ImageView, Op, OpenRow, RowError, RowHead, RowView, RowWriter, Walk};
 pub use table::{Column, Table, TableKey, TableKind};
 pub use value::{Type, Value};

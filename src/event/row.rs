@@ -353,6 +353,16 @@ pub struct RowView<'a> {
     before_hash: Option<u64>,
     after_hash: Option<u64>,
     images: &'a [u8],
+    /// See [`Self::index`].
+    index: u32,
+}
+
+/// What [`RowView::walk`] passes through.
+pub trait Walk<'a> {
+    /// An image begins: the before image, or else the after image; `partial` if it lacks columns.
+    fn image(&mut self, before: bool, partial: bool);
+    /// One column of it and its value.
+    fn value(&mut self, column: usize, value: Value<'a>);
 }
 
 impl<'a> RowView<'a> {
@@ -381,7 +391,45 @@ impl<'a> RowView<'a> {
         let after_hash = if flags & AFTER != 0 { Some(take_u64(&mut record).ok_or(short)?) } else { None };
         *bytes = rest;
         let head = RowHead { op, schema, ordinal, hlc };
-        Ok(Self { head, flags, table, tail, before_hash, after_hash, images: record })
+        Ok(Self { head, flags, table, tail, before_hash, after_hash, images: record, index: 0 })
+    }
+
+    /// The same row as the one at `index` of its batch.
+    pub(super) fn at(self, index: u32) -> Self {
+        Self { index, ..self }
+    }
+
+    /// Its place among the rows of its batch, from 0, as [`super::batch::Rows`] counts; 0 if it was taken alone.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Passes through both images once, checking each value as it comes: what was told before an error holds no
+    /// more. Cheaper than [`Self::images`] for who looks at all values.
+    pub fn walk(&self, to: &mut impl Walk<'a>) -> Result<(), RowError> {
+        let mut rest = self.images;
+        for (has, lacks) in [(BEFORE, BEFORE_PARTIAL), (AFTER, AFTER_PARTIAL)] {
+            if self.flags & has == 0 {
+                continue;
+            }
+            let partial = self.flags & lacks != 0;
+            to.image(has == BEFORE, partial);
+            let (present, nulls) = ImageView::bitmaps(&mut rest, self.table, partial)?;
+            let mut held = 0;
+            for (column, shape) in self.table.columns.iter().enumerate() {
+                if present.is_some_and(|p| !bit(p, column)) {
+                    continue;
+                }
+                let value = if bit(nulls, held) {
+                    Value::Null
+                } else {
+                    shape.ty.decode(&mut rest).map_err(|error| RowError::Value { column, error })?
+                };
+                held += 1;
+                to.value(column, value);
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { Err(RowError::Trailing(rest.len())) }
     }
 
     /// What happened, where, when.
@@ -458,14 +506,23 @@ pub struct ImageView<'a> {
 }
 
 impl<'a> ImageView<'a> {
-    fn take(bytes: &mut &'a [u8], table: &'a Table, partial: bool) -> Result<Self, RowError> {
+    /// The bitmaps before the values: columns that are there, and which of them are NULL.
+    fn bitmaps(
+        bytes: &mut &'a [u8],
+        table: &Table,
+        partial: bool,
+    ) -> Result<(Option<&'a [u8]>, &'a [u8]), RowError> {
         let columns = table.columns.len();
         let take = |bytes: &mut &'a [u8], bits: usize| {
             varint::take_bytes(bytes, bits.div_ceil(8) as u64).ok_or(RowError::Short)
         };
         let present = if partial { Some(take(bytes, columns)?) } else { None };
         let held = present.map_or(columns, |p| (0..columns).filter(|&i| bit(p, i)).count());
-        let nulls = take(bytes, held)?;
+        Ok((present, take(bytes, held)?))
+    }
+
+    fn take(bytes: &mut &'a [u8], table: &'a Table, partial: bool) -> Result<Self, RowError> {
+        let (present, nulls) = Self::bitmaps(bytes, table, partial)?;
         let values = *bytes;
         let view = Self { table, present, nulls, values };
         let mut walk = view.iter();

@@ -14,6 +14,8 @@ pub mod centre;
 pub mod file;
 #[cfg(feature = "sink-http")]
 pub mod http;
+#[cfg(feature = "sink-kafka")]
+pub mod kafka;
 #[cfg(feature = "sink-mqtt")]
 pub mod mqtt;
 #[cfg(feature = "sink-null")]

@@ -1,5 +1,6 @@
 //! `dts binlog` on recordings of real servers, on damaged files, and as part of a pipe.
 
+mod as_source;
 mod bad;
 mod craft;
 mod records;

@@ -6,3 +6,4 @@ here=$(cd "$(dirname "$0")" && pwd)
 "$here/python.sh" install
 "$here/quicgo.sh" install
 "$here/mysql.sh" install mysql97 mariadb105 mariadb1011 mariadb118
+"$here/kafka.sh" install

@@ -1,13 +1,15 @@
 //! Other people's software at either end: mosquitto, paho-mqtt, aioquic, MySQL, MariaDB, and mochi-mqtt on quic-go
-//! where there is a Go. `make servers` installs it, privately.
+//! where there is a Go. Apache Kafka is here too; the tests of the sink `kafka` use it. `make servers` installs it, privately.
 //! Where it is missing these tests say so and pass, unless `DTS_REQUIRE_SERVERS=1` makes that a failure.
 
 mod broker;
 mod charset;
 mod clients;
+mod kafka;
 mod mosquitto;
 mod mysql;
 mod mysql_live;
+mod mysql_snapshot;
 mod quic;
 mod random_rows;
 mod upstream;

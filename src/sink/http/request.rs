@@ -1,11 +1,12 @@
 //! Bodies: rows cut into requests of bounded size, and halved again where one is refused.
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::BodyFormat;
 use crate::codec::json::{self, Format, JsonError};
-use crate::event::{Batch, Origin};
+use crate::codec::row_id;
+use crate::event::{Batch, Origin, RowView};
 use crate::sink::SinkError;
 
 /// Where a row is in the write, and where its text ends in the buffer.
@@ -14,6 +15,8 @@ struct Place {
     batch: usize,
     row: u32,
     ordinal: u64,
+    /// Of the row's `id`, where it is not a device's; 0 without one.
+    id: u64,
     end: usize,
 }
 
@@ -48,13 +51,13 @@ pub(super) fn requests(
             line.clear();
             let written = view
                 .map_err(JsonError::Row)
-                .and_then(|view| json::write_row(&mut line, of, &view, format).map(|()| view.head().ordinal));
-            let ordinal = match written {
-                Ok(ordinal) => ordinal,
+                .and_then(|view| json::write_row(&mut line, of, &view, format).map(|()| view));
+            let (ordinal, id) = match written {
+                Ok(view) => (view.head().ordinal, id_hash(of, &view)),
                 Err(error) => return Some(Err(SinkError::Reject { batch, row, reason: error.to_string() })),
             };
             line.push(body.separator());
-            let place = Place { batch, row, ordinal, end: 0 };
+            let place = Place { batch, row, ordinal, id, end: 0 };
             if !request.rows.is_empty() && request.text.len() + line.len() > max_bytes {
                 held = Some((place, std::mem::take(&mut line)));
                 break;
@@ -63,6 +66,13 @@ pub(super) fn requests(
         }
         (!request.rows.is_empty()).then_some(Ok(request))
     })
+}
+
+fn id_hash(batch: &Batch, row: &RowView<'_>) -> u64 {
+    match &batch.origin {
+        Origin::Binlog(_) | Origin::Snapshot(_) => xxh3_64(row_id(batch, row).as_bytes()),
+        Origin::Device { .. } | Origin::Input => 0,
+    }
 }
 
 impl Request {
@@ -110,7 +120,11 @@ impl Request {
         for place in rows {
             let Origin::Device { device, lane, epoch, first_seq, .. } = &batches.get(place.batch)?.origin
             else {
-                return None;
+                if place.id == 0 {
+                    return None;
+                }
+                hash.update(&place.id.to_le_bytes());
+                continue;
             };
             for part in [device.as_bytes(), &[0], lane.as_bytes(), &[0], &epoch.to_le_bytes()] {
                 hash.update(part);
@@ -118,7 +132,8 @@ impl Request {
             hash.update(&first_seq.wrapping_add(place.ordinal).to_le_bytes());
         }
         let first = rows.first()?;
-        let id = batches.get(first.batch)?.row_id(first.ordinal);
+        let batch = batches.get(first.batch)?;
+        let id = row_id(batch, &batch.iter().nth(first.row as usize)?.ok()?);
         Some(format!("{id}+{}-{:016x}", rows.len(), hash.digest()))
     }
 }

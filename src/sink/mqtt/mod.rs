@@ -317,7 +317,7 @@ impl<'a> Rows<'a> {
         message.retain = self.config.retain;
         if self.config.version.0 == Version::V5 {
             message.content_type = Some(content_type.to_owned());
-            let id = batch.row_id(row.head().ordinal);
+            let id = crate::codec::row_id(batch, row);
             if !id.is_empty() {
                 message.user.push(("id".to_owned(), id));
             }

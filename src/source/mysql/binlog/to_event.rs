@@ -2,7 +2,7 @@
 //!
 //! A column's [`Type`] is fixed by the table's shape. The few rows whose values do not fit it (text
 //! that is none in its character set, JSON as differences) get a shape of their own, in which that
-//! one column is `Bytes`, `Json` or `JsonPatch`: nothing is repaired and nothing lost.
+//! one column is `Any` (raw text), `Json` or `JsonPatch`: nothing is repaired and nothing lost.
 
 mod walk;
 
@@ -284,7 +284,8 @@ impl ToEvent {
         for (column, how) in table.columns.iter_mut().zip(&self.how) {
             column.ty = match how {
                 As::Usual => column.ty,
-                As::Bytes => Type::Bytes,
+                // Raw text, which is told from bytes that were declared as such.
+                As::Bytes => Type::Any,
                 As::JsonText => Type::Json,
                 As::JsonPatch => Type::JsonPatch,
             };
@@ -318,8 +319,10 @@ fn said<'v>(value: &Value<'v>, how: As, ty: Type, made: Option<&'v [u8]>) -> eve
             _ => E::Bytes(d.raw()),
         },
         (_, Some(made)) if how == As::Usual && ty == Type::Text || how == As::JsonText => text(made),
+        (Value::Bytes(raw), Some(made)) if how == As::Bytes && made != raw => text(made),
+        (_, Some(made)) if how == As::Bytes => std::str::from_utf8(made).map_or(E::RawText(made), E::Text),
         (_, Some(made)) => E::Bytes(made),
-        (Value::Bytes(raw), None) if ty == Type::Text => text(raw),
+        (Value::Bytes(raw), None) if ty == Type::Text || how == As::Bytes => text(raw),
         (Value::Bytes(raw) | Value::Geometry(raw) | Value::Vector(raw), None) => E::Bytes(raw),
         (Value::Json(doc), None) => E::Bytes(doc.raw()),
         (Value::JsonDiff(diff), None) => E::Bytes(diff.raw()),
@@ -375,12 +378,12 @@ fn column(i: usize, c: &Column, to_utf8: ToUtf8<'_>) -> event::Column {
             None => Type::Bytes,
         },
     };
-    let mut label = |raw: &[u8]| -> Box<str> {
+    let mut label = |raw: &[u8]| -> Option<Box<str>> {
         let mut text = Vec::new();
         if !to_utf8(c.charset.unwrap_or(BINARY), raw, &mut text) {
             text = raw.to_vec();
         }
-        String::from_utf8_lossy(&text).into()
+        String::from_utf8(text).ok().map(Into::into)
     };
     let name = match &c.name {
         Some(name) => name.clone(),
@@ -390,8 +393,10 @@ fn column(i: usize, c: &Column, to_utf8: ToUtf8<'_>) -> event::Column {
         name,
         ty,
         key: c.key.map(|k| k.ordinal),
-        declared: "".into(),
-        labels: c.labels.iter().map(|l| label(l)).collect(),
+        // What the type alone does not say.
+        declared: c.bits().map(|bits| format!("bit({bits})")).unwrap_or_default().into(),
+        // One that is no text makes them all unknown: the value is its number then.
+        labels: c.labels.iter().map(|l| label(l)).collect::<Option<_>>().unwrap_or_default(),
     }
 }
 
