@@ -212,8 +212,8 @@ impl Config {
         {
             return Some("`create_topics`: `partitions` and `replication` are at least 1, or -1".to_owned());
         }
-        let lines = create.config.iter().flatten();
-        let odd = lines.filter(|line| !line.contains('=')).next()?;
+        let mut lines = create.config.iter().flatten();
+        let odd = lines.find(|line| !line.contains('='))?;
         Some(format!("`create_topics.config`: `{odd}` is not `name=value`"))
     }
 
