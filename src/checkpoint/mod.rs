@@ -32,6 +32,9 @@ pub struct Checkpoint {
     /// Time of the last event, milliseconds since 1970 UTC.
     #[serde(default)]
     pub ts_ms: u64,
+    /// How far the snapshot is, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<crate::source::mysql::snapshot::Progress>,
 }
 
 /// A store that cannot be used.

@@ -80,6 +80,15 @@ pub(super) static METRICS: &[(&str, Kind, &str)] = &[
         Counter,
         "Transactions that a binlog rolled back after rows of them were delivered",
     ),
+    ("dts_mysql_snapshot_rows_total", Counter, "Rows that a snapshot of a mysql-binlog source handed on"),
+    ("dts_mysql_snapshot_tables_left", Gauge, "Tables that a snapshot has still to read"),
+    (
+        "dts_mysql_snapshot_spoiled_total",
+        Counter,
+        "Chunks of a snapshot that were read again, because the table changed or too much of it did",
+    ),
+    ("dts_mysql_snapshot_retries_total", Counter, "Connections of a snapshot that were lost or not had"),
+    ("dts_mysql_snapshot_refused_total", Counter, "Tables that a snapshot could not read"),
     (
         "dts_mysql_unlogged_changes_total",
         Counter,

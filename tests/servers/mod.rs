@@ -9,6 +9,7 @@ mod kafka;
 mod mosquitto;
 mod mysql;
 mod mysql_live;
+mod mysql_snapshot;
 mod quic;
 mod random_rows;
 mod upstream;

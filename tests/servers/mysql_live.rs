@@ -10,14 +10,14 @@ use super::require;
 use crate::harness::{Dir, Node, ndjson, pause, until};
 
 /// A `dts run` from a server into a file.
-struct Live {
-    node: Node,
+pub(super) struct Live {
+    pub(super) node: Node,
     out: PathBuf,
 }
 
 impl Live {
     /// `more` are further lines of the source's section.
-    fn new(dir: &Dir, server: &Mysql, name: &str, more: &str) -> Self {
+    pub(super) fn new(dir: &Dir, server: &Mysql, name: &str, more: &str) -> Self {
         Self::with_dsn(
             dir,
             &format!("cdc:cdcpw@tcp(127.0.0.1:{})/?{}", server.port, Self::way_in(server)),
@@ -43,16 +43,16 @@ impl Live {
     }
 
     /// Rows and statements that came, in order.
-    fn records(&self) -> Vec<Value> {
+    pub(super) fn records(&self) -> Vec<Value> {
         ndjson(&self.out)
     }
 
-    fn rows(&self) -> Vec<Value> {
+    pub(super) fn rows(&self) -> Vec<Value> {
         self.records().into_iter().filter(|record| record["kind"] == "row").collect()
     }
 
     /// Waits until a row with this value of `id` in the table `end` came.
-    fn reaches(&self, mark: i64) {
+    pub(super) fn reaches(&self, mark: i64) {
         until(&format!("row {mark} of the table `end`"), || {
             let found = |row: &Value| row["table"] == "end" && row["after"]["id"] == mark;
             self.rows().iter().any(found).then_some(())
@@ -132,7 +132,7 @@ fn changes() -> String {
     CHANGES.replace("savepoint_marker_is_no_statement_of_ours;\n", "begin; insert into k values ('s',null,1,2); savepoint p; insert into k values ('t',null,1,3); rollback to p; commit;\n")
 }
 
-const MODES: &str = "set sql_mode=''; ";
+pub(super) const MODES: &str = "set sql_mode=''; ";
 
 fn a_stream_equals_the_dump_of_its_binlog(flavour: &'static str, options: &[&str], more: &str) {
     if !require(flavour) {
@@ -169,9 +169,9 @@ fn a_stream_equals_the_dump_of_its_binlog(flavour: &'static str, options: &[&str
     assert_equal(&live.records(), &dumped(&server), flavour);
 }
 
-const GTID: &[&str] =
+pub(super) const GTID: &[&str] =
     &["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--log-bin=binlog", "--server-id=1"];
-const MARIADB: &[&str] =
+pub(super) const MARIADB: &[&str] =
     &["--log-bin=binlog", "--server-id=1", "--binlog-format=ROW", "--binlog-row-metadata=FULL"];
 
 #[test]

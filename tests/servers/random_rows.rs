@@ -15,7 +15,7 @@ use crate::harness::Dir;
 
 /// How a column's values are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     /// A JSON number with the server's digits.
     Integer,
     /// The server's text.
@@ -36,7 +36,7 @@ enum Form {
 }
 
 /// A type, the form of its values, and a literal of it.
-type Kind = (&'static str, Form, fn(&mut fastrand::Rng) -> String);
+pub(super) type Kind = (&'static str, Form, fn(&mut fastrand::Rng) -> String);
 
 fn signed(rng: &mut fastrand::Rng, bits: u32) -> String {
     let edge = 1i128 << (bits - 1);
@@ -241,7 +241,7 @@ const KINDS: &[Kind] = &[
     ("POINT", Form::Geometry, |r| format!("ST_GeomFromText('POINT({} {})')", r.i16(..), r.i16(..))),
 ];
 
-const MYSQL: &[Kind] = &[
+pub(super) const MYSQL: &[Kind] = &[
     ("JSON", Form::Json, |r| format!("'{}'", document(r, 3).replace('\\', "\\\\"))),
     ("JSON", Form::Json, typed_document),
     ("VARCHAR(40) CHARACTER SET gb18030", Form::Text, |r| text(r, "ab 中文😀é", 40)),
@@ -250,7 +250,7 @@ const MYSQL: &[Kind] = &[
 ];
 
 /// Since 10.7 and 10.10.
-const NEWER_MARIADB: &[Kind] = &[
+pub(super) const NEWER_MARIADB: &[Kind] = &[
     ("UUID", Form::Plain, |r| {
         let (version, variant) = (r.choice([1, 4, 7]).unwrap_or(4), r.u16(0x8000..=0xbfff));
         let (low, mid, high, node) = (r.u32(..), r.u16(..), r.u16(..) >> 4, r.u64(..) >> 16);
@@ -259,7 +259,7 @@ const NEWER_MARIADB: &[Kind] = &[
     ("INET4", Form::Plain, |r| format!("'{}.{}.{}.0'", r.u8(..), r.u8(..), r.u8(..))),
 ];
 
-const MARIADB: &[Kind] = &[
+pub(super) const MARIADB: &[Kind] = &[
     ("INET6", Form::Plain, |r| format!("'2001:db8:{:x}::{:x}'", r.u16(1..), r.u16(1..))),
     ("VARCHAR(300) COMPRESSED CHARACTER SET latin1", Form::Text, |r| text(r, WESTERN, 300)),
     ("BLOB COMPRESSED", Form::Bytes, |r| bytes(r, 700)),
@@ -269,16 +269,16 @@ const MARIADB: &[Kind] = &[
     ("JSON", Form::Text, |r| format!("'{}'", document(r, 3).replace('\\', "\\\\"))),
 ];
 
-struct Case {
+pub(super) struct Case {
     columns: Vec<Kind>,
-    sql: String,
+    pub(super) sql: String,
 }
 
 fn literal(rng: &mut fastrand::Rng, kind: &Kind) -> String {
     if rng.u8(0..6) == 0 { "NULL".to_owned() } else { (kind.2)(rng) }
 }
 
-fn case(rng: &mut fastrand::Rng, own: &[&[Kind]], table: &str) -> Case {
+pub(super) fn case(rng: &mut fastrand::Rng, own: &[&[Kind]], table: &str) -> Case {
     let long = long_kinds();
     let all: Vec<Kind> =
         KINDS.iter().chain(&long).chain(own.iter().flat_map(|kinds| kinds.iter())).copied().collect();

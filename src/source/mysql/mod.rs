@@ -7,6 +7,8 @@ pub mod client;
 pub mod ddl;
 #[cfg(feature = "source-mysql")]
 pub mod live;
+#[cfg(feature = "source-mysql")]
+pub mod snapshot;
 #[cfg(any(feature = "cmd-binlog", feature = "source-mysql"))]
 #[allow(dead_code, reason = "each of its two users takes a part")]
 pub(crate) mod tables;

@@ -94,8 +94,8 @@ enum State {
 }
 
 /// Columns that a result may have.
-const MAX_COLUMNS: u64 = 4096;
-const SHORT: ClientError = ClientError::Protocol("a packet of a result is cut short");
+pub(super) const MAX_COLUMNS: u64 = 4096;
+pub(super) const SHORT: ClientError = ClientError::Protocol("a packet of a result is cut short");
 
 impl Answer {
     /// Takes a packet; the rows once they are all there. An OK gives none.

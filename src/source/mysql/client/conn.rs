@@ -19,9 +19,9 @@ const MAX_LOGIN: usize = 64 << 10;
 /// A connection to a server, logged in.
 #[derive(Debug)]
 pub struct Conn {
-    wire: Wire,
+    pub(super) wire: Wire,
     greeting: Greeting,
-    read_timeout: Duration,
+    pub(super) read_timeout: Duration,
 }
 
 impl Conn {
@@ -97,7 +97,7 @@ impl Conn {
         Ok(BinlogStream::new(self.wire, quiet))
     }
 
-    fn command(&mut self, payload: &[u8]) -> Result<(), ClientError> {
+    pub(super) fn command(&mut self, payload: &[u8]) -> Result<(), ClientError> {
         self.wire.packets.sequence = 0;
         send(&mut self.wire, payload, self.read_timeout)
     }
@@ -108,7 +108,12 @@ impl Conn {
     }
 }
 
-fn payload(wire: &mut Wire, limit: Duration, max: usize, what: &'static str) -> Result<Vec<u8>, ClientError> {
+pub(super) fn payload(
+    wire: &mut Wire,
+    limit: Duration,
+    max: usize,
+    what: &'static str,
+) -> Result<Vec<u8>, ClientError> {
     let mut joiner = Joiner::default();
     loop {
         if let Some(payload) = joiner.take(&mut wire.packets, max, what)? {

@@ -8,6 +8,7 @@
 //! | `answer` | OK, ERR, rows of a text result; no IO |
 //! | `command` | the commands that a replica sends; no IO |
 //! | `wire` | a socket, plain or TLS, that can be woken |
+//! | [`statement`] | prepared statements, and rows of the binary protocol |
 //! | `conn`, `stream` | a connection that asks; one that gives the binlog's bytes |
 //!
 //! Why our own: a transaction must stream through in bounded memory, and the libraries join packets and inflate payloads
@@ -26,6 +27,7 @@ mod error;
 mod login;
 mod packet;
 mod rsa;
+pub mod statement;
 mod stream;
 #[cfg(test)]
 mod tests;

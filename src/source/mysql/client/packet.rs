@@ -71,6 +71,11 @@ pub(super) struct Joiner {
 }
 
 impl Joiner {
+    /// For a payload of which the head of the first packet was taken.
+    pub(super) fn begun(length: usize) -> Self {
+        Self { payload: Vec::new(), left: Some(length), goes_on: length == FULL }
+    }
+
     /// Takes what is there; the payload once it is whole.
     pub(super) fn take(
         &mut self,

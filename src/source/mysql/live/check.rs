@@ -49,6 +49,16 @@ fn check(config: &Config, wake: &Wake) -> Result<String, LiveError> {
         });
     }
     cascades(&mut conn, &filter, &mut findings);
+    // Who may not see them is not told.
+    if let Ok(rows) = conn.query("XA RECOVER")
+        && !rows.rows.is_empty()
+    {
+        let what = format!(
+            "{} XA transactions are prepared (XA RECOVER): rows of those that were prepared before `start` will not come",
+            rows.rows.len()
+        );
+        findings.push(Finding { is_fatal: false, what });
+    }
     if let Some(start) = Start::parse(&config.start) {
         server::begin(&mut conn, &facts, &start)?;
     }

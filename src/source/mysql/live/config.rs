@@ -26,6 +26,20 @@ crate::choice! {
     }
 }
 
+crate::choice! {
+    /// Whether the rows that tables have already are read too.
+    pub enum Snapshots {
+        /// Changes only.
+        Never = "never",
+        /// At the first start, before there is a checkpoint.
+        Initial = "initial",
+        /// As `initial`, and the source ends when all is read.
+        Only = "only",
+        /// As `initial`, and anew when the server has purged the binlog behind the checkpoint.
+        WhenNeeded = "when_needed",
+    }
+}
+
 crate::section! {
     /// Follows the row changes of a MySQL (5.7 to 9.x) or MariaDB (10.5 to 12.x) server by its binlog. See docs/mysql.md for
     /// the grants and settings that the server needs.
@@ -58,6 +72,9 @@ crate::section! {
         /// What is done when the binlog shows that a table changed without rows that tell how (statements logged as such,
         /// partitions dropped, a server's INCIDENT): `stop_table` or `alert`. For now the former stops the whole source.
         on_unlogged_change: OnUnlogged = "stop_table",
+        /// Whether the rows that tables have already are read too: `never`, `initial`, `only`, `when_needed`. They are read
+        /// beside the stream, without locks, and come with `op: snapshot`. Needs SELECT on the tables, and `start: current`.
+        snapshot: Snapshots = "never",
     }
 }
 
@@ -106,6 +123,9 @@ impl Config {
                  (`binlog.000007:4`)"
                     .into(),
             );
+        }
+        if self.snapshot != Snapshots::Never && Start::parse(&self.start) != Some(Start::Current) {
+            return Some("a `snapshot` holds everything up to now: leave `start` out".into());
         }
         let secs = self.heartbeat.as_secs_f64();
         if !(0.1..=3600.0).contains(&secs) {

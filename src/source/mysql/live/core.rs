@@ -316,6 +316,22 @@ impl Core {
         LiveError::Log { file: self.tracker.file.to_string(), error: Error { place, problem } }
     }
 
+    /// Whether no transaction is open.
+    pub(super) fn open_is_over(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// Everything before is in what came out, if nothing waits to; and whether no transaction is open there.
+    pub(super) fn standing(&self) -> Option<(Arc<str>, u64, bool)> {
+        if !self.out.is_empty() || self.collect.has_complete() {
+            return None;
+        }
+        Some(match &self.open {
+            None => (self.tracker.file.clone(), self.tracker.pos, true),
+            Some(_) => (self.read.file.clone(), self.read.pos, false),
+        })
+    }
+
     /// All that came was read: what is whole is handed on.
     pub(super) fn idle(&mut self, now: Mono) {
         if self.open.as_ref().is_some_and(|open| open.state == State::Loose && open.statement_is_over) {

@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 
-use super::config::{Config, Start};
+use super::config::{Config, Snapshots, Start};
 use super::core::{Core, Limits, Out};
 use super::error::LiveError;
 use super::filter::Filter;
@@ -16,6 +17,7 @@ use crate::checkpoint::sqlite::Store;
 use crate::checkpoint::{Checkpoint, VERSION};
 use crate::runtime::{self, Stop};
 use crate::source::mysql::client::Wake;
+use crate::source::mysql::snapshot::{self, Made, Shared};
 use crate::source::mysql::tables::Entry;
 use crate::source::{Outlet, Receipt, Refused, SourceError};
 
@@ -27,6 +29,8 @@ const MARK_INTERVAL: Duration = Duration::from_secs(5);
 const SHOW_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a lag that comes near the server's retention is warned about.
 const WARN_INTERVAL: Duration = Duration::from_secs(600);
+/// How often it is looked whether everything is durable.
+const LOOK: Duration = Duration::from_millis(20);
 /// Longest wait for receipts at the end.
 const LAST_WAIT: Duration = Duration::from_millis(900);
 
@@ -35,6 +39,14 @@ enum Keep {
     /// Number of the first, and the entries.
     Schemas(u64, Vec<String>),
     Position(Checkpoint),
+    /// Nothing: the next start begins anew.
+    Nothing,
+}
+
+/// What is reached behind a receipt.
+enum Reached {
+    Mark(Mark),
+    Snapshot(snapshot::Progress),
 }
 
 /// What is durable everywhere.
@@ -43,6 +55,10 @@ struct Progress {
     checkpoint: Checkpoint,
     gtids: GtidState,
     is_dirty: bool,
+    /// A place is known; before there is nothing to store.
+    has_place: bool,
+    /// The source ends behind its snapshot.
+    ends: bool,
     /// How long the server keeps a file, in seconds; 0 for ever.
     kept_s: u64,
     /// Nothing more had come from the server.
@@ -64,11 +80,21 @@ impl Progress {
         checkpoint.ts_ms = mark.ts_ms;
         self.is_current = mark.is_current;
         self.is_dirty = true;
+        self.has_place = true;
+    }
+
+    fn snapshot(&mut self, progress: snapshot::Progress) {
+        self.checkpoint.snapshot = Some(progress);
+        self.is_dirty = true;
+    }
+
+    fn has_snapshot(&self) -> bool {
+        self.checkpoint.snapshot.as_ref().is_some_and(snapshot::Progress::is_done)
     }
 
     /// What to store, if it is not stored yet.
     fn take(&mut self) -> Option<Checkpoint> {
-        if !std::mem::take(&mut self.is_dirty) {
+        if !self.has_place || !std::mem::take(&mut self.is_dirty) {
             return None;
         }
         Some(Checkpoint { version: VERSION, gtids: self.gtids.text(), ..self.checkpoint.clone() })
@@ -81,7 +107,7 @@ fn fatal(error: impl std::fmt::Display) -> SourceError {
 
 /// Runs the source.
 pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop) -> Result<(), SourceError> {
-    let dir = outlet.state_dir.clone().ok_or_else(|| fatal("there is no state_dir for the checkpoint"))?;
+    let dir = outlet.state_dir.clone().ok_or_else(|| fatal("`mysql-binlog` keeps its own position and cannot fill a buffer: leave `buffer` out, and ship by another sink"))?;
     let start = Start::parse(&config.start).ok_or_else(|| fatal("`start` cannot be read"))?;
     let filter = Filter::new(&config.include_tables, &config.exclude_tables).map_err(fatal)?;
     let mut store = Store::open(&dir.join("checkpoint.db"), &name).map_err(fatal)?;
@@ -101,6 +127,7 @@ pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop
     let mut schemas = 0;
     if let Some(found) = &checkpoint {
         progress.checkpoint = found.clone();
+        progress.has_place = true;
         schemas = found.schemas;
         // MariaDB's look otherwise.
         progress.gtids = match &found.gtids {
@@ -113,18 +140,56 @@ pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop
             },
         };
     }
+    let mode = config.snapshot;
+    let is_resumed = checkpoint.is_some();
+    let snapshot = match (mode, is_resumed) {
+        (Snapshots::Never, _) => None,
+        (_, true) => progress.checkpoint.snapshot.clone(),
+        (_, false) => Some(snapshot::Progress::new(format!("{:x}", runtime::wall_now_us()))),
+    };
+    progress.checkpoint.snapshot.clone_from(&snapshot);
+    if mode == Snapshots::Only && (progress.has_snapshot() || is_resumed && snapshot.is_none()) {
+        log::info!("source `{name}`: the snapshot was complete before; nothing is left to do");
+        return Ok(());
+    }
+    let snapshot = snapshot.filter(|snapshot| !snapshot.is_done());
+    let shared = Arc::new(Shared::new(snapshot.is_some()));
     let progress = Rc::new(RefCell::new(progress));
     let interval = config.checkpoint_interval;
     let (waker, wake) = Wake::new().map_err(fatal)?;
     let (tx, messages) = async_channel::bounded(QUEUE);
     let (ended_tx, ended) = async_channel::bounded(1);
-    let setup =
-        Setup { config, name: name.clone(), filter, start, checkpoint, history, temp_dir: dir.to_path_buf() };
+    if let Some(snapshot) = snapshot {
+        let wanted = filter.clone();
+        let job = snapshot::Job {
+            dsn: config.dsn.clone(),
+            source: outlet.source.clone(),
+            shared: shared.clone(),
+            progress: snapshot,
+            is_resumed,
+            wants: Box::new(move |db, table| wanted.wants(db, table)),
+            batch_bytes: limits.batch_bytes,
+            max_row_bytes: limits.max_row_bytes,
+        };
+        let (tx, wake) = (tx.clone(), wake.clone());
+        let spawned = std::thread::Builder::new().name("mysql-snap".into()).spawn(move || {
+            let send = |made| tx.send_blocking(Message::Snapshot(made)).is_ok();
+            if let Err(why) = snapshot::run(job, &wake, &send) {
+                tx.send_blocking(Message::SnapshotFailed(why)).ok();
+            }
+        });
+        spawned.map_err(|error| SourceError::Retry(format!("start a thread: {error}")))?;
+    }
+    let temp_dir = dir.to_path_buf();
+    let setup = Setup { config, name: name.clone(), filter, start, checkpoint, history, temp_dir, shared };
     let source = outlet.source.clone();
     let spawned = std::thread::Builder::new().name("mysql".into()).spawn(move || {
         let on_unlogged = setup.config.on_unlogged_change;
         let core = Core::new(source, setup.filter.clone(), limits, on_unlogged, super::core::Read::default());
+        let out = tx.clone();
         ended_tx.send_blocking(thread::run(setup, core, tx, wake)).ok();
+        // The snapshot's thread has an end of it too.
+        out.close();
     });
     spawned.map_err(|error| SourceError::Retry(format!("start a thread: {error}")))?;
 
@@ -132,6 +197,7 @@ pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop
     let (receipts, waiting) = async_channel::unbounded();
     let reached = runtime::spawn(follow_receipts(waiting, progress.clone()));
     let saver = runtime::spawn(save(progress.clone(), keep.clone(), interval, name.clone()));
+    progress.borrow_mut().ends = mode == Snapshots::Only;
     let taken = take(&outlet, &stop, &messages, &receipts, &keep, &progress, schemas).await;
     // The thread ends when nobody takes what it has.
     messages.close();
@@ -142,7 +208,11 @@ pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop
         log::info!("source `{name}`: stopped before the sinks had everything; it comes again");
     }
     let last = progress.borrow_mut().take();
-    if let Some(checkpoint) = last {
+    let over = ended.try_recv().ok();
+    let begins_anew = mode == Snapshots::WhenNeeded && matches!(over, Some(Err(LiveError::Position(_))));
+    if begins_anew {
+        keep.send(Keep::Nothing).await.ok();
+    } else if let Some(checkpoint) = last {
         keep.send(Keep::Position(checkpoint)).await.ok();
     }
     drop(keep);
@@ -161,7 +231,14 @@ pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop
     if stop.is_set() {
         return Ok(());
     }
-    match ended.recv().await {
+    let over = match over {
+        Some(over) => Ok(over),
+        None => ended.recv().await,
+    };
+    match over {
+        Ok(Err(error)) if begins_anew => {
+            Err(SourceError::Retry(format!("{error}. By `snapshot: when_needed` everything is read anew")))
+        }
         Ok(Err(error)) if error.is_retriable() && !matches!(error, LiveError::Clash(_)) => {
             Err(SourceError::Retry(error.to_string()))
         }
@@ -176,7 +253,7 @@ async fn take(
     outlet: &Outlet,
     stop: &Stop,
     messages: &Receiver<Message>,
-    receipts: &Sender<(Option<Receipt>, Option<Mark>)>,
+    receipts: &Sender<(Option<Receipt>, Option<Reached>)>,
     keep: &Sender<Keep>,
     progress: &Rc<RefCell<Progress>>,
     mut schemas: u64,
@@ -198,11 +275,29 @@ async fn take(
                 schemas += bodies.len() as u64;
                 keep.send(Keep::Schemas(first, bodies)).await.is_ok()
             }
-            Message::Out(Out::Mark(mark)) => receipts.send((None, Some(mark))).await.is_ok(),
+            Message::Out(Out::Mark(mark)) => receipts.send((None, Some(Reached::Mark(mark)))).await.is_ok(),
             Message::Out(Out::Batch(batch, mark)) => {
                 let Some(receipt) = stop.or(outlet.submit(batch)).await else { return Ok(()) };
-                receipts.send((Some(receipt), mark)).await.is_ok()
+                receipts.send((Some(receipt), mark.map(Reached::Mark))).await.is_ok()
             }
+            Message::Snapshot(Made::Rows(batch)) => {
+                let Some(receipt) = stop.or(outlet.submit(batch)).await else { return Ok(()) };
+                receipts.send((Some(receipt), None)).await.is_ok()
+            }
+            Message::Snapshot(Made::Reached(reached)) => {
+                let is_last = progress.borrow().ends && reached.is_done();
+                let sent = receipts.send((None, Some(Reached::Snapshot(reached)))).await.is_ok();
+                while is_last && !progress.borrow().has_snapshot() && progress.borrow().refused.is_none() {
+                    if stop.or(runtime::sleep(LOOK)).await.is_none() {
+                        break;
+                    }
+                }
+                if is_last {
+                    return Ok(());
+                }
+                sent
+            }
+            Message::SnapshotFailed(why) => return Err(fatal(format!("snapshot: {why}"))),
         };
         // A store that failed says so at the end; a batch that was refused is in the progress.
         if !sent || progress.borrow().refused.is_some() {
@@ -213,7 +308,7 @@ async fn take(
 
 /// Moves the progress behind each receipt, in order.
 async fn follow_receipts(
-    waiting: Receiver<(Option<Receipt>, Option<Mark>)>,
+    waiting: Receiver<(Option<Receipt>, Option<Reached>)>,
     progress: Rc<RefCell<Progress>>,
 ) {
     while let Ok((receipt, mark)) = waiting.recv().await {
@@ -225,8 +320,10 @@ async fn follow_receipts(
             waiting.close();
             return;
         }
-        if let Some(mark) = mark {
-            progress.borrow_mut().reach(mark);
+        match mark {
+            Some(Reached::Mark(mark)) => progress.borrow_mut().reach(mark),
+            Some(Reached::Snapshot(reached)) => progress.borrow_mut().snapshot(reached),
+            None => {}
         }
     }
 }
@@ -282,6 +379,7 @@ fn keeper(mut store: Store) -> (Sender<Keep>, Receiver<Result<(), String>>) {
             result = match keep {
                 Keep::Schemas(first, entries) => store.append(first, &entries),
                 Keep::Position(checkpoint) => store.save(&checkpoint),
+                Keep::Nothing => store.reset(),
             };
             if result.is_err() {
                 break;

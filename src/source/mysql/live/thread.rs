@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Sender;
@@ -15,6 +16,8 @@ use crate::checkpoint::Checkpoint;
 use crate::runtime::mono_now;
 use crate::source::mysql::binlog::{Event, Options, Reader};
 use crate::source::mysql::client::{ClientError, Conn, Replica, Wake};
+use crate::source::mysql::snapshot::window::Position;
+use crate::source::mysql::snapshot::{self, Made, Shared};
 use crate::source::mysql::tables::Entry;
 use crate::telemetry;
 
@@ -22,6 +25,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A clash of `server_id`s is given up after so many.
 const MAX_CLASHES: u32 = 3;
+/// A connection that stood for so long was well.
+const WELL_AFTER: Duration = Duration::from_secs(600);
 /// The core looks at the clock once in so many events.
 const EVENTS_A_LOOK: u64 = 64;
 
@@ -35,6 +40,8 @@ pub(super) struct Setup {
     pub(super) history: Vec<Entry>,
     /// Where large events are put aside.
     pub(super) temp_dir: std::path::PathBuf,
+    /// Where it meets the snapshot.
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What is told about the server before anything of it comes.
@@ -43,6 +50,10 @@ pub(super) enum Message {
     /// Whose binlog it is: MySQL's `server_uuid`; and how long it keeps a file, in seconds, 0 for ever.
     Server(String, u64),
     Out(Out),
+    /// Of the snapshot's thread.
+    Snapshot(Made),
+    /// The snapshot cannot go on; why.
+    SnapshotFailed(String),
 }
 
 struct Thread {
@@ -67,10 +78,11 @@ pub(super) fn run(setup: Setup, core: Core, out: Sender<Message>, wake: Wake) ->
     let mut thread = Thread { setup, core, out, wake, server, has_begun };
     let (mut pause, mut clashes, mut rng) = (MIN_PAUSE, 0, crate::runtime::rng());
     loop {
-        let before = thread.core.borrow().events;
+        let (before, began) = (thread.core.borrow().events, mono_now());
         let Err(error) = thread.connect() else { return Ok(()) };
         let source = thread.setup.name.clone();
         telemetry::gauge("dts_mysql_connected", &[("source", &source)], 0.0);
+        thread.setup.shared.connected("", None, false);
         let stopping = matches!(error, LiveError::Stopped | LiveError::Client(ClientError::Stopped));
         if stopping || thread.wake.is_over() || thread.out.is_closed() {
             return Ok(());
@@ -78,6 +90,9 @@ pub(super) fn run(setup: Setup, core: Core, out: Sender<Message>, wake: Wake) ->
         // What was read up to here is whole.
         if thread.hand_on().is_err() {
             return Ok(());
+        }
+        if mono_now().since(began) > WELL_AFTER {
+            clashes = 0;
         }
         if matches!(error, LiveError::Clash(_)) {
             clashes += 1;
@@ -120,6 +135,7 @@ impl Thread {
         };
         let partial = self.setup.checkpoint.as_ref().and_then(|checkpoint| checkpoint.partial.as_deref());
         let config = &self.setup.config;
+        let identity = snapshot::identity(&mut conn)?;
         server::session(&mut conn, &facts, replica, config.heartbeat)?;
         let dump = server::dump(&mut conn, &facts, &read, config.positions, &self.server, partial)?;
         self.server.clone_from(&facts.uuid);
@@ -143,6 +159,8 @@ impl Thread {
             .dump(&dump, replica, quiet)
             .map_err(|error| LiveError::from_dump(error, replica.server_id))?;
         self.core.borrow_mut().connected(&facts.uuid, &read.file);
+        let begins = Position { file: read.file.clone(), pos: read.pos };
+        self.setup.shared.connected(&identity, Some(begins), !facts.has_gtids);
         self.read(stream, facts.checksum, replica)
     }
 
@@ -169,11 +187,13 @@ impl Thread {
         checksum: crate::source::mysql::binlog::Checksum,
         replica: Replica,
     ) -> Result<(), LiveError> {
-        let (core, out) = (self.core.clone(), self.out.clone());
+        let (core, out, wake, shared) =
+            (self.core.clone(), self.out.clone(), self.wake.clone(), self.setup.shared.clone());
         let stream = stream.before_waiting(move || {
             core.borrow_mut().idle(mono_now());
             // That nobody listens is seen at the next event.
-            hand_on(&core, &out).ok();
+            hand_on(&core, &out, &shared).ok();
+            tell(&core, &out, &shared, &wake);
         });
         let why = stream.error();
         let max_row_bytes = usize::try_from(self.setup.config.max_row_bytes.0).unwrap_or(usize::MAX);
@@ -220,10 +240,17 @@ impl Thread {
                     core.tables.handled(map);
                 }
             }
+            let is_held = self.setup.shared.is_holding() && core.open_is_over();
+            if is_held {
+                core.idle(now);
+            }
             let has_out = !core.out.is_empty();
             drop(core);
             if has_out {
                 self.hand_on()?;
+            }
+            if is_held || has_out || count.is_multiple_of(EVENTS_A_LOOK) {
+                tell(&self.core, &self.out, &self.setup.shared, &self.wake);
             }
         }
     }
@@ -233,15 +260,35 @@ impl Thread {
     }
 
     fn hand_on(&self) -> Result<(), LiveError> {
-        hand_on(&self.core, &self.out)
+        hand_on(&self.core, &self.out, &self.setup.shared)
     }
 }
 
 /// Hands on what the core has. Waits while nobody takes it: the server waits then too.
-fn hand_on(core: &Rc<RefCell<Core>>, out: &Sender<Message>) -> Result<(), LiveError> {
+fn hand_on(core: &Rc<RefCell<Core>>, out: &Sender<Message>, shared: &Shared) -> Result<(), LiveError> {
     loop {
         let next = core.borrow_mut().out.pop_front();
         let Some(next) = next else { return Ok(()) };
+        if let Out::Batch(batch, _) = &next {
+            shared.batch(batch);
+        }
         out.send_blocking(Message::Out(next)).map_err(|_| LiveError::Stopped)?;
+    }
+}
+
+/// Tells a snapshot how far everything was handed on, and stands still where it asks for that.
+fn tell(core: &Rc<RefCell<Core>>, out: &Sender<Message>, shared: &Shared, wake: &Wake) {
+    if !shared.is_watching() {
+        return;
+    }
+    let (standing, gtids) = {
+        let core = core.borrow();
+        (core.standing(), shared.is_holding().then(|| core.read.gtids.text()).flatten())
+    };
+    let Some((file, pos, is_boundary)) = standing else { return };
+    let place = Position { file, pos };
+    shared.reached(place.clone());
+    if is_boundary {
+        shared.stand(&place, gtids, || !wake.is_over() && !out.is_closed());
     }
 }
