@@ -212,8 +212,7 @@ impl Config {
         {
             return Some("`create_topics`: `partitions` and `replication` are at least 1, or -1".to_owned());
         }
-        let mut lines = create.config.iter().flatten();
-        let odd = lines.find(|line| !line.contains('='))?;
+        let odd = create.config.iter().flatten().find(|line| !line.contains('='))?;
         Some(format!("`create_topics.config`: `{odd}` is not `name=value`"))
     }
 
