@@ -478,7 +478,10 @@ impl Core {
 
     /// Hands on what is whole, or all.
     fn flush(&mut self, all: bool) {
-        if let Some(open) = self.open.as_mut().filter(|_| all && self.collect.has_open()) {
+        if all
+            && self.collect.has_open()
+            && let Some(open) = &mut self.open
+        {
             open.is_partial = true;
             self.mark.partial = Some(open.gtid.clone()).filter(|gtid| *gtid != Gtid::None);
         }

@@ -24,7 +24,14 @@ const POWERS: [u32; 10] =
 /// Bytes of a value; `None` if no server has such a column.
 #[inline]
 pub(in super::super) fn bytes(precision: u8, scale: u8) -> Option<usize> {
-    if precision == 0 || precision > MAX_PRECISION || scale > precision || scale > MAX_SCALE {
+    if precision > MAX_PRECISION { None } else { computed_bytes(precision, scale) }
+}
+
+/// Most digits of a value that is in no column: nine words of nine, the integer part counted in whole words.
+const MAX_COMPUTED: u8 = 81;
+
+fn computed_bytes(precision: u8, scale: u8) -> Option<usize> {
+    if precision == 0 || precision > MAX_COMPUTED || scale > precision || scale > MAX_SCALE {
         return None;
     }
     let part = |digits: u8| digits / 9 * 4 + GROUP_BYTES[usize::from(digits % 9)];
@@ -78,7 +85,7 @@ impl<'a> Decimal<'a> {
     /// Reads one as JSON's opaque members carry it: precision, scale, digits.
     pub(in super::super) fn tagged(raw: &'a [u8]) -> Result<Self, Malformed> {
         match *raw {
-            [precision, scale, ref digits @ ..] if bytes(precision, scale) == Some(digits.len()) => {
+            [precision, scale, ref digits @ ..] if computed_bytes(precision, scale) == Some(digits.len()) => {
                 Ok(Self::new(digits, precision, scale))
             }
             _ => Err(Malformed::Invalid { expected: "a packed decimal", found: raw.len() as u64 }),
