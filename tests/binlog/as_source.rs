@@ -94,7 +94,7 @@ fn a_row_has_one_json_wherever_it_comes_from() {
             let sourced = as_source(&file);
             assert_eq!(dumped.len(), sourced.len(), "{name}");
             for (dumped, sourced) in dumped.iter().zip(&sourced) {
-                let image = sourced["after"].as_object().or(sourced["before"].as_object());
+                let image = sourced["after"].as_object().or_else(|| sourced["before"].as_object());
                 if image.is_some_and(|image| image.keys().any(|name| name.starts_with('@'))) {
                     continue;
                 }
