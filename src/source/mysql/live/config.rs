@@ -26,9 +26,9 @@ crate::choice! {
     }
 }
 
-crate::words! {
+crate::choice! {
     /// Whether the rows that tables have already are read too.
-    Snapshots {
+    pub enum Snapshots {
         /// Changes only.
         Never = "never",
         /// At the first start, before there is a checkpoint.
