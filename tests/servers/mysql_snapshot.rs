@@ -289,3 +289,37 @@ fn a_killed_snapshot_of_mysql_goes_on() {
 fn a_killed_snapshot_of_mariadb_goes_on() {
     a_snapshot_under_changes_is_the_table("mariadb118", MARIADB, 3);
 }
+
+#[test]
+fn a_purged_binlog_is_read_anew_when_needed() {
+    if !require("mysql97") {
+        return;
+    }
+    let dir = Dir::new("anew");
+    let server = Mysql::start(&dir, "mysql97", GTID);
+    server
+        .sql("create database t; use t; create table end(id bigint primary key); insert into end values (1)");
+    let more = "  include_tables: [\"t.*\"]\n  snapshot: when_needed\n";
+    let mut live = Live::new(&dir, &server, "anew", more);
+    live.node.start();
+    live.reaches(1);
+    server.sql("use t; insert into end values (2)");
+    live.reaches(2);
+    live.node.stop();
+    server.sql(
+        "use t; insert into end values (3); flush binary logs; insert into end values (4); flush binary logs",
+    );
+    let last = server.sql("show binary logs").last().unwrap().split('\t').next().unwrap().to_owned();
+    until("the purge", || {
+        server.sql(&format!("purge binary logs to '{last}'"));
+        (server.sql("show binary logs").len() == 1).then_some(())
+    });
+    live.node.start();
+    live.reaches(3);
+    live.reaches(4);
+    live.node.stop();
+    let ops: Vec<String> =
+        live.rows().iter().map(|row| format!("{}{}", row["op"], row["after"]["id"])).collect();
+    let wanted = ["snapshot1", "insert2", "snapshot1", "snapshot2", "snapshot3", "snapshot4"];
+    assert_eq!(ops.iter().map(|op| op.replace('"', "")).collect::<Vec<_>>(), wanted);
+}

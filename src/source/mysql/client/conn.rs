@@ -108,7 +108,12 @@ impl Conn {
     }
 }
 
-pub(super) fn payload(wire: &mut Wire, limit: Duration, max: usize, what: &'static str) -> Result<Vec<u8>, ClientError> {
+pub(super) fn payload(
+    wire: &mut Wire,
+    limit: Duration,
+    max: usize,
+    what: &'static str,
+) -> Result<Vec<u8>, ClientError> {
     let mut joiner = Joiner::default();
     loop {
         if let Some(payload) = joiner.take(&mut wire.packets, max, what)? {

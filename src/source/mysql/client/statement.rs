@@ -320,7 +320,8 @@ mod tests {
 
     #[test]
     fn values_are_read_as_the_manual_says() {
-        let columns = [column(1, false), column(8, true), column(12, false), column(11, false), column(253, false)];
+        let columns =
+            [column(1, false), column(8, true), column(12, false), column(11, false), column(253, false)];
         let mut row = vec![0, 0];
         row.push(0xff);
         row.extend_from_slice(&u64::MAX.to_le_bytes());
@@ -330,7 +331,9 @@ mod tests {
         let found = cells(&row, &columns).unwrap();
         assert_eq!(found[0], "Int(-1)");
         assert_eq!(found[1], format!("Uint({})", u64::MAX));
-        assert!(found[2].contains("year: 2010, month: 10, day: 17, hour: 19, minute: 27, second: 30, micros: 1"));
+        assert!(
+            found[2].contains("year: 2010, month: 10, day: 17, hour: 19, minute: 27, second: 30, micros: 1")
+        );
         let micros = -((120 * 86_400 + 19 * 3600 + 27 * 60 + 30) * 1_000_000i64 + 1);
         assert_eq!(found[3], format!("Time({micros})"));
         assert_eq!(found[4], "Bytes([97, 98])");
