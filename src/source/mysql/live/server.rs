@@ -40,7 +40,6 @@ pub(super) fn facts(conn: &mut Conn) -> Result<Facts, LiveError> {
     facts.checksum = if checksum.eq_ignore_ascii_case("CRC32") { Checksum::Crc32 } else { Checksum::None };
     if facts.is_mariadb {
         facts.has_gtids = true;
-        facts.executed = conn.query("SELECT @@global.gtid_binlog_state AS state")?.text(0, "state");
     } else {
         let rows = conn.query(
             "SELECT @@global.server_uuid AS uuid, @@global.gtid_mode AS mode, @@global.gtid_executed AS executed, \
@@ -63,6 +62,10 @@ pub(super) fn facts(conn: &mut Conn) -> Result<Facts, LiveError> {
     // Of one moment with the position.
     if let Some(executed) = status.value(0, "executed_gtid_set") {
         facts.executed = executed;
+    }
+    // Behind the position: what is committed in between must not look as if it were missing.
+    if facts.is_mariadb {
+        facts.executed = conn.query("SELECT @@global.gtid_binlog_state AS state")?.text(0, "state");
     }
     Ok(facts)
 }

@@ -85,7 +85,6 @@ fn columns(table: &Described) -> String {
     let asked = table.columns.iter().map(|column| match column.ask {
         Ask::Plain => quoted(&column.name),
         Ask::Number => format!("CAST({} AS UNSIGNED)", quoted(&column.name)),
-        Ask::Null => "NULL".to_owned(),
     });
     asked.collect::<Vec<_>>().join(",")
 }

@@ -37,8 +37,6 @@ pub enum Ask {
     Plain,
     /// As a number: ENUM, SET and BIT.
     Number,
-    /// Not at all: the stream has no value either.
-    Null,
 }
 
 /// Reads a `SHOW CREATE TABLE`. The reason where rows of the table cannot be read as the stream has them.
@@ -116,7 +114,6 @@ fn read(column: &ddl::Column, is_mariadb: bool) -> Result<Column, String> {
         }
     };
     let ask = match column.ty {
-        _ if is_mariadb && column.is_virtual => Ask::Null,
         T::Enum | T::Set | T::Bit => Ask::Number,
         _ => Ask::Plain,
     };

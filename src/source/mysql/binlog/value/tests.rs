@@ -102,6 +102,19 @@ fn mariadbs_uuids_are_turned_round_by_version() {
     assert!(super::read(Step { read: Read::Inet4, a: 0, b: 0 }, &mut &b"\x05abcde"[..]).is_err());
 }
 
+/// As MySQL 9.7 made one of a document's members.
+#[test]
+fn a_decimal_of_a_document_may_count_more_digits_than_a_column_has() {
+    let raw = [
+        0x42, 0x1e, 0x80, 0x01, 0x21, 0x12, 0x27, 0x49, 0xc8, 0xf1, 0x28, 0x75, 0x79, 0xfb, 0x2e, 0x6c, 0x47,
+        0xe9, 0x30, 0x2e, 0x3f, 0xf5, 0x16, 0x28, 0x6f, 0x29, 0x10, 0x37, 0x4d, 0xea, 0x02, 0x1d,
+    ];
+    let mut out = Vec::new();
+    Decimal::tagged(&raw).unwrap().write(&mut out).unwrap();
+    assert_eq!(out, b"74002659146993678787579778848233.808337397371748649272059882541");
+    assert!(Decimal::tagged(&[82, 0]).is_err());
+}
+
 #[test]
 fn a_damaged_decimal_is_an_error() {
     // Nine digits that are ten.
