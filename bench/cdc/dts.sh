@@ -33,6 +33,7 @@ sink:
   $format
   compression: lz4
   linger_ms: ${LINGER_MS:-5}
+  headers: none
 C
 }
 peer_start() { CDC_PASSWORD=${CDC_PASSWORD:-cdcpw} "$DTS" run --config "$S/config.yaml" < /dev/null >> "$S/log" 2>&1 & PEER_PID=$!; }

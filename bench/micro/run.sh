@@ -32,6 +32,7 @@ fi
 awk -v strict="$(grep -qxF "host $host" bars.txt && echo 1 || echo 0)" '
     /^#/ || /^host/ { next }
     FNR == NR { bar[$1] = $2; next }
+    !($1 in bar) { printf "%-22s %9d, no bar yet: keep it with `bench/micro/run.sh keep`\n", $1, $2; next }
     {
         change = ($2 / bar[$1] - 1) * 100
         word = change > 3 ? "ABOVE THE BAR" : change < -3 ? "below: keep it with `bench/micro/run.sh keep`" : "holds"

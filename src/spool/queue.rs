@@ -20,6 +20,7 @@ pub(super) struct Commit {
 }
 
 /// What [`Receiver::next`] found.
+#[allow(clippy::large_enum_variant, reason = "one at a time, and nearly always the large one")]
 pub(super) enum Next {
     Command(Command),
     Timeout,

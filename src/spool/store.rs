@@ -393,7 +393,7 @@ impl Store {
                     let settled = self.lanes.iter().map(|l| l.settled.len()).collect();
                     let before = saved.metas.clone();
                     self.restore(saved);
-                    self.doubt = value.is_some().then(|| Doubt { before, after, settled });
+                    self.doubt = value.is_some().then_some(Doubt { before, after, settled });
                     self.lower_reservations();
                     crate::telemetry::count("dts_spool_io_errors_total", &[], 1);
                     self.io_errors += 1;

@@ -85,8 +85,8 @@ fn a_row_has_one_json_wherever_it_comes_from() {
         for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
             let file = file.unwrap().path();
             let name = file.file_name().unwrap().to_str().unwrap();
-            // With all metadata in the log; elsewhere the dump learns from DDL, and a source from the server.
-            if !name.starts_with("mysql97") || !name.ends_with(".binlog") || name.contains("minimal-meta") {
+            // Of MySQL, whose log can say all; where it does not, the dump learns from DDL and a source from the server.
+            if !name.starts_with("mysql97") || !name.ends_with(".binlog") {
                 continue;
             }
             let dumped = dump(&[], &[&file]);
@@ -94,11 +94,8 @@ fn a_row_has_one_json_wherever_it_comes_from() {
             let sourced = as_source(&file);
             assert_eq!(dumped.len(), sourced.len(), "{name}");
             for (dumped, sourced) in dumped.iter().zip(&sourced) {
-                if dumped["after"]
-                    .as_object()
-                    .or(dumped["before"].as_object())
-                    .is_some_and(|o| o.contains_key("@1"))
-                {
+                let image = sourced["after"].as_object().or(sourced["before"].as_object());
+                if image.is_some_and(|image| image.keys().any(|name| name.starts_with('@'))) {
                     continue;
                 }
                 let fields = [
@@ -121,5 +118,5 @@ fn a_row_has_one_json_wherever_it_comes_from() {
             }
         }
     }
-    assert!(compared > 200, "{compared}");
+    assert!(compared > 150, "{compared}");
 }

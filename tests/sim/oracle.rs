@@ -3,6 +3,8 @@
 //! - delivered ⊆ issued, with the payload that was issued, by the device and lane that issued it;
 //! - acknowledged ⊆ delivered ∪ reported lost; a hole in the sequence exists only where a loss record names it;
 //! - the order of each key's first deliveries is that of their issue; hybrid times of an input rise;
+//! - what was refused is not delivered, but where a commit failed with the disk and nobody can say whether it happened: such
+//!   an answer (`Busy`) says "not confirmed", and a client that sends again may deliver twice;
 //! - nothing is applied twice: no (device, epoch, seq) is written again, no event of a durable input has two numbers.
 //!
 //! Where the hardware broke its word (an fsync that did nothing, a log whose end rotted away, a disk that was put back to an
@@ -427,6 +429,10 @@ impl Oracle {
                 let excused = state.forked.contains(name) || state.may_double.contains(name);
                 if event.again && input.spec.class == Class::Fsync && !excused {
                     wrong.push(format!("event {n} of input {number} was delivered under two numbers"));
+                }
+                // A client that was refused may send it again, or not: only where the disk left it open may it be there.
+                if event.delivered.is_some() && event.outcome == Outcome::Refused && !excused {
+                    wrong.push(format!("event {n} of input {number} was refused, and is delivered"));
                 }
                 if event.delivered.is_some() {
                     continue;

@@ -464,6 +464,61 @@ impl Plan {
 }
 
 impl Plan {
+    /// Lanes whose rows must all arrive, and a lot of them.
+    fn brisk(seed: u64) -> Self {
+        let mut plan = Self::of(seed);
+        (plan.centre.receive_maximum, plan.centre.max_body_bytes) = (64, 4 << 20);
+        (plan.centre.connection_bytes, plan.centre.total_bytes) = (4 << 20, 64 << 20);
+        plan.devices.truncate(1);
+        for device in &mut plan.devices {
+            (device.window, device.in_flight_bytes, device.burst) = (40, 600_000, false);
+            for lane in &mut device.lanes {
+                (lane.class, lane.policy, lane.max_bytes) = (Class::Fsync, Policy::Block, u64::MAX);
+                lane.max_age = None;
+            }
+            for input in &mut device.inputs {
+                (input.pause_us, input.max_bytes, input.max_rows) = (40_000, 900, 6);
+            }
+        }
+        plan
+    }
+
+    /// The sink is slow, and the device comes back while what it sent is on its way there.
+    pub(super) fn resent(seed: u64) -> Self {
+        let mut plan = Self::brisk(seed);
+        plan.horizon = 26_000_000;
+        plan.faults = vec![
+            // Slower than the longest pause before the device dials again.
+            (5_000_000, Fault::CentreSlowDisk { sync_ms: 6_000 + seed % 5 * 700, ms: 17_000 }),
+            (7_000_000 + seed % 23 * 100_000, Fault::Cut { device: 0 }),
+            (16_000_000 + seed % 17 * 200_000, Fault::Cut { device: 0 }),
+            (22_000_000 + seed % 13 * 100_000, Fault::CentreKill { ms: 100 }),
+        ];
+        plan
+    }
+
+    /// A slow link is full of frames while the centre has room for few: some are refused, and there is room again when those
+    /// behind them come.
+    pub(super) fn streaming(seed: u64) -> Self {
+        let mut plan = Self::brisk(seed);
+        plan.horizon = 24_000_000;
+        plan.centre.connection_bytes = 6_000;
+        for device in &mut plan.devices {
+            device.way.bytes_per_s = 30_000 + seed % 7 * 10_000;
+            device.way.loss = 0;
+        }
+        let slow = |at: u64, sync_ms| (at, Fault::CentreSlowDisk { sync_ms, ms: 900 + seed % 9 * 200 });
+        plan.faults = vec![
+            (2_000_000, Fault::BlackOut { device: 0, blocked: Blocked::Both, ms: 2_000 }),
+            slow(6_000_000, 600),
+            slow(9_000_000 + seed % 5 * 100_000, 900),
+            slow(13_000_000 + seed % 7 * 100_000, 400),
+            slow(17_000_000 + seed % 11 * 100_000, 700),
+            (23_000_000, Fault::CentreKill { ms: 100 }),
+        ];
+        plan
+    }
+
     /// As [`Self::of`], with a cloned image, and the centre takes little at a time: what is stored goes out in parts.
     pub(super) fn cloned(seed: u64) -> Self {
         let mut plan = Self::of(seed);

@@ -75,4 +75,5 @@ planted! {
     lose_rows_of_a_damaged_file_silently: LoseCorruptSilently, of = 16;
     store_a_batch_without_its_position: ForgetPosition, of = 6;
     evict_what_was_handed_out: EvictWindow, starved = 1;
+    advance_the_watermark_past_a_hole: WatermarkPastHole, streaming = 16;
 }

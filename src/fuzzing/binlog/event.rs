@@ -86,10 +86,10 @@ impl Stream {
         }
         let Ok((header, read)) = self.decoder.decode(&event) else { return false };
         assert_eq!((header.event_type, header.length as usize), (ty, event.len()));
-        let sound = match read {
+        match read {
             Event::Rows(rows) => rows::judge(&rows, &mut self.fold),
             Event::Query(query) => {
-                drop(query.status());
+                let _ = query.status();
                 true
             }
             Event::PreviousGtids(set) => {
@@ -113,8 +113,7 @@ impl Stream {
                 assert!(!format!("{other:?}").is_empty());
                 true
             }
-        };
-        sound
+        }
     }
 }
 
@@ -130,9 +129,9 @@ fn describe(decoder: &mut Decoder, id: u64, n: usize) {
     ];
     let hint = |i: usize| ColumnHint {
         name: Some(format!("c{i}").into()),
-        unsigned: Some(i % 2 == 0),
+        unsigned: Some(i.is_multiple_of(2)),
         charset: Some([63, 45, 8, 28][i % 4]),
-        labels: if i % 3 == 0 { [b"x".as_slice().into()].into() } else { [].into() },
+        labels: if i.is_multiple_of(3) { [b"x".as_slice().into()].into() } else { [].into() },
         key: (i == 0).then_some(KeyPart { ordinal: 0, prefix: 0 }),
         special: specials.get((i + id as usize) % 6).copied().flatten(),
         fsp: Some((i % 9) as u8),

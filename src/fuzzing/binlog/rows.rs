@@ -60,10 +60,8 @@ pub(super) fn judge(rows: &Rows<'_>, fold: &mut Fold) -> bool {
 fn look(value: &Value<'_>) {
     let (mut out, mut inflated) = (Vec::new(), Vec::new());
     match value {
-        Value::Decimal(d) => {
-            if d.write(&mut out).is_ok() {
-                assert!(out.iter().all(|b| b.is_ascii_digit() || b"-.".contains(b)), "{d:?}");
-            }
+        Value::Decimal(d) if d.write(&mut out).is_ok() => {
+            assert!(out.iter().all(|b| b.is_ascii_digit() || b"-.".contains(b)), "{d:?}");
         }
         Value::Json(doc) => super::json::judge(doc),
         Value::JsonDiff(diffs) => diffs.iter().for_each(drop),

@@ -212,8 +212,7 @@ impl Config {
         {
             return Some("`create_topics`: `partitions` and `replication` are at least 1, or -1".to_owned());
         }
-        let lines = create.config.iter().flatten();
-        let odd = lines.filter(|line| !line.contains('=')).next()?;
+        let odd = create.config.iter().flatten().find(|line| !line.contains('='))?;
         Some(format!("`create_topics.config`: `{odd}` is not `name=value`"))
     }
 

@@ -280,7 +280,7 @@ impl Worker {
                         }
                     }
                     false => {
-                        if self.mine(job, &view, view.before_hash().or(view.after_hash())) {
+                        if self.mine(job, &view, view.before_hash().or_else(|| view.after_hash())) {
                             self.row(job, batch, &view, Part::Whole, at)?;
                         }
                     }

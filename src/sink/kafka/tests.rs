@@ -46,15 +46,13 @@ struct Broker {
 
 impl Broker {
     fn start() -> Self {
-        let dir = TempDir::new("kafka");
+        let mut broker = Self { dir: TempDir::new("kafka"), port: 0 };
         for _ in 0..20 {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if free > 60_000 || TcpListener::bind(("127.0.0.1", free + 1)).is_err() {
+            broker.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            if broker.port > 60_000 || TcpListener::bind(("127.0.0.1", broker.port + 1)).is_err() {
                 continue;
             }
-            let broker = Self { dir: TempDir(dir.0.join("b")), port: free };
             if broker.again() {
-                std::mem::forget(dir);
                 return broker;
             }
         }

@@ -23,8 +23,8 @@ const VECTOR_DIMENSIONALITY: u8 = 13;
 
 /// Reads all of `b` into `columns`. Fields of later servers are passed over.
 ///
-/// MariaDB counts geometry among the character columns (`sql/log_event_server.cc`, `is_character_type`: it is stored as a BLOB);
-/// MySQL, as 9.7 was seen to do, its VECTOR.
+/// MariaDB counts geometry among the character columns (`sql/log_event_server.cc`, `is_character_type`: it is stored as a BLOB), MySQL
+/// vectors (seen of 9.7).
 pub(super) fn read(mut b: Bytes<'_>, columns: &mut [Column], mariadb: bool) -> Result<(), Malformed> {
     let is_character: fn(ColumnType) -> bool = match mariadb {
         true => |ty| ty.is_character() || ty == ColumnType::GEOMETRY,

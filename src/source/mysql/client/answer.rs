@@ -128,6 +128,8 @@ impl Answer {
             State::Divider => return Err(ClientError::Protocol("no end of the columns")),
             State::Rows if is_eof => return Ok(Some(std::mem::take(&mut self.rows))),
             State::Rows => {
+                // What a value costs here, however short it is there.
+                self.bytes += 32 * self.rows.columns.len();
                 let mut b = Bytes(payload);
                 let mut row = Vec::new();
                 for _ in 0..self.rows.columns.len() {

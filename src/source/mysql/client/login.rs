@@ -125,7 +125,7 @@ impl<'a> Login<'a> {
         }
         let version = b.until(0, "").map_err(|_| SHORT)?;
         let version = String::from_utf8_lossy(version.get(..64).unwrap_or(version)).into_owned();
-        self.greeting.version = version.strip_prefix("5.5.5-").map_or(version.clone(), str::to_owned);
+        self.greeting.version = version.strip_prefix("5.5.5-").map_or_else(|| version.clone(), str::to_owned);
         self.greeting.thread = b.u32("").map_err(|_| SHORT)?;
         self.nonce = b.take(8, "").map_err(|_| SHORT)?.to_vec();
         b.take(1, "").map_err(|_| SHORT)?;

@@ -290,10 +290,8 @@ impl Core {
                 list.iter().for_each(|gtid| set.add(gtid));
                 self.base(GtidState::MariaDb(set));
             }
-            Event::Heartbeat(_) => {
-                if self.tracker.heartbeat(&item.event) && self.open.is_none() {
-                    self.stand(self.tracker.pos, now);
-                }
+            Event::Heartbeat(_) if self.tracker.heartbeat(&item.event) && self.open.is_none() => {
+                self.stand(self.tracker.pos, now);
             }
             Event::Incident(number, message) => {
                 let message = String::from_utf8_lossy(message);
@@ -480,11 +478,12 @@ impl Core {
 
     /// Hands on what is whole, or all.
     fn flush(&mut self, all: bool) {
-        if all && self.collect.has_open() {
-            if let Some(open) = &mut self.open {
-                open.is_partial = true;
-                self.mark.partial = Some(open.gtid.clone()).filter(|gtid| *gtid != Gtid::None);
-            }
+        if all
+            && self.collect.has_open()
+            && let Some(open) = &mut self.open
+        {
+            open.is_partial = true;
+            self.mark.partial = Some(open.gtid.clone()).filter(|gtid| *gtid != Gtid::None);
         }
         if let Some(batch) = self.collect.take(&self.source, &self.server_uuid, all) {
             let mark = self.take_mark();

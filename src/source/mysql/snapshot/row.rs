@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(of("0", 10, 0), Some(0i128.to_le_bytes().to_vec()));
         assert_eq!(of("1.5", 10, 2), None);
         assert_eq!(of("1x", 10, 0), None);
-        assert_eq!(of("9".repeat(39).as_str(), 38, 0).is_some(), false);
+        assert!(of("9".repeat(39).as_str(), 38, 0).is_none());
         assert_eq!(of("-1.5", 65, 1), Some(b"\x04-1.5".to_vec()));
     }
 

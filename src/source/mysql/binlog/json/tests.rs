@@ -182,6 +182,16 @@ fn differences_are_applied_in_order() {
     }
 }
 
+/// A decimal of 35 and 30 digits that was computed: the server counts the integer part's digits by words, 36.
+#[test]
+fn a_decimal_may_claim_more_digits_than_a_column_has() {
+    let mut digits = [0; 30];
+    // Sixteen bytes before the point, the sign in the first.
+    (digits[0], digits[15]) = (0x80, 7);
+    let raw = [&[15, 246, 32, 66, 30][..], &digits].concat();
+    assert_eq!(text_of(&raw).unwrap(), format!("7.{}", "0".repeat(30)));
+}
+
 #[test]
 fn a_path_deeper_than_any_document_is_refused() {
     // Arrays in arrays, each large: its count and size, and the place of the next one.

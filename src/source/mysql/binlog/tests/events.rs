@@ -249,6 +249,20 @@ const TABLE: &[u8] = &[
     1, 1, 0x80,
 ];
 
+/// `t1 (id INT, c0 VECTOR(3), c1 VARCHAR(40) gbk, c2 BINARY(16), c3 VARCHAR(10) utf8mb4)`, as MySQL 9.7 wrote it.
+#[test]
+fn a_vector_has_a_place_among_mysqls_character_sets() {
+    let map = b"\x6d\0\0\0\0\0\x01\0\x01d\0\x02t1\0\x05\x03\xf2\x0f\xfe\x0f\x07\x04\x50\0\xfe\x10\x28\0\x1e\x01\x01\0\
+        \x03\x06\x3f\x1c\x3f\xfc\xff\0\x0d\x01\x03\x04\x0f\x02id\x02c0\x02c1\x02c2\x02c3\x08\x01\0\x0c\x01\xf8";
+    check(EventType::TABLE_MAP, map, |event| {
+        let Event::TableMap(table) = event else { panic!("{event:?}") };
+        let sets: Vec<_> = table.columns.iter().map(|column| column.charset).collect();
+        assert_eq!(sets, [None, Some(63), Some(28), Some(63), Some(255)]);
+        assert_eq!(table.columns[1].dimensions, Some(3));
+        assert!(table.columns[3].is_padded_binary());
+    });
+}
+
 #[test]
 fn rows_of_every_kind() {
     let mut decoder = decoder();

@@ -24,13 +24,14 @@ const POWERS: [u32; 10] =
 /// Bytes of a value; `None` if no server has such a column.
 #[inline]
 pub(in super::super) fn bytes(precision: u8, scale: u8) -> Option<usize> {
-    bytes_up_to(MAX_PRECISION, precision, scale)
+    if precision > MAX_PRECISION { None } else { computed_bytes(precision, scale) }
 }
 
-/// As [`bytes`], with so many digits at most.
-#[inline]
-fn bytes_up_to(max: u8, precision: u8, scale: u8) -> Option<usize> {
-    if precision == 0 || precision > max || scale > precision || scale > MAX_SCALE {
+/// Most digits of a value that is in no column: nine words of nine, the integer part counted in whole words.
+const MAX_COMPUTED: u8 = 81;
+
+fn computed_bytes(precision: u8, scale: u8) -> Option<usize> {
+    if precision == 0 || precision > MAX_COMPUTED || scale > precision || scale > MAX_SCALE {
         return None;
     }
     let part = |digits: u8| digits / 9 * 4 + GROUP_BYTES[usize::from(digits % 9)];
@@ -81,13 +82,10 @@ impl<'a> Decimal<'a> {
         Self { raw, precision, scale }
     }
 
-    /// Reads one as JSON's opaque members carry it: precision, scale, digits. The integer part may be counted in whole
-    /// groups there, which makes more digits than a column has: nine groups of nine.
+    /// Reads one as JSON's opaque members carry it: precision, scale, digits.
     pub(in super::super) fn tagged(raw: &'a [u8]) -> Result<Self, Malformed> {
         match *raw {
-            [precision, scale, ref digits @ ..]
-                if bytes_up_to(81, precision, scale) == Some(digits.len()) =>
-            {
+            [precision, scale, ref digits @ ..] if computed_bytes(precision, scale) == Some(digits.len()) => {
                 Ok(Self::new(digits, precision, scale))
             }
             _ => Err(Malformed::Invalid { expected: "a packed decimal", found: raw.len() as u64 }),
@@ -146,7 +144,7 @@ impl<'a> Decimal<'a> {
 
     #[inline]
     fn write_groups(&self, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        // Sign, 81 digits, point, and what is written too much behind the last.
+        // Sign, 65 digits, point, and the leading zeros of the first group.
         let mut text = [0u8; 96];
         let mut at = 1;
         let mut groups = self.groups();

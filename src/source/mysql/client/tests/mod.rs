@@ -308,7 +308,7 @@ fn open(dsn: &Dsn) -> (super::Waker, Result<super::Conn, ClientError>) {
 fn greet(socket: &mut std::net::TcpStream) {
     use std::io::{Read, Write};
     socket.write_all(&packets(&[&greeting("mysql_native_password", false)])).unwrap();
-    socket.read(&mut [0; 1024]).unwrap();
+    let _ = socket.read(&mut [0; 1024]).unwrap();
     socket.write_all(&[7, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0]).unwrap();
 }
 
