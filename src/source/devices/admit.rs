@@ -104,8 +104,6 @@ impl Admission {
             return Err(Refusal::Full);
         };
         self.credit = self.credit.checked_sub(1_000_000).ok_or(Refusal::Rate)?;
-        let each = Duration::from_secs(1) / self.limits.handshakes_per_s.max(1);
-        self.busy_until = self.busy_until.max(now) + each;
         match place {
             Place::Seat => self.seats += 1,
             Place::Lobby => self.lobby += 1,
@@ -114,9 +112,12 @@ impl Admission {
         Ok(place)
     }
 
-    /// How long the next one must wait before it may [`Self::enter`]: a crowd is taken in evenly.
-    pub fn wait(&self, now: Mono) -> Duration {
-        self.busy_until.since(now).saturating_sub(TOGETHER)
+    /// How long one that has entered is to wait before it begins its handshake: a crowd is taken in evenly, within
+    /// about a second.
+    pub fn turn(&mut self, now: Mono) -> Duration {
+        let begins = self.busy_until.max(now);
+        self.busy_until = begins + Duration::from_secs(1) / self.limits.handshakes_per_s.max(1);
+        begins.since(now).saturating_sub(TOGETHER)
     }
 
     /// It is closed.
@@ -223,21 +224,18 @@ mod tests {
     fn a_crowd_begins_its_handshakes_evenly() {
         let limits = Limits { max_connections: 1000, max_per_address: 1000, handshakes_per_s: 500, ..LIMITS };
         let mut all = Admission::new(limits, Mono(0));
-        let (mut now, mut began) = (Mono(0), Vec::new());
+        let mut began: Vec<Mono> = Vec::new();
         for _ in 0..500 {
-            now = now + all.wait(now);
-            assert!(all.enter(now, ip(1)).is_ok());
-            began.push(now);
+            assert!(all.enter(Mono(0), ip(1)).is_ok());
+            began.push(Mono(0) + all.turn(Mono(0)));
         }
+        assert_eq!(all.enter(Mono(0), ip(1)), Err(Refusal::Rate), "who is too many is told so at once");
         // TOGETHER is ten at this rate.
-        let most = began
-            .iter()
-            .map(|&from| began.iter().filter(|t| **t >= from && t.since(from) < TOGETHER).count());
-        assert!(most.max() <= Some(21));
+        let beside = |from: Mono| began.iter().filter(|t| **t >= from && t.since(from) < TOGETHER).count();
+        assert!(began.iter().all(|&from| beside(from) <= 21));
         let over = began.last().unwrap().since(Mono(0));
         assert!((Duration::from_millis(970)..Duration::from_millis(1000)).contains(&over), "{over:?}");
-        let later = now + Duration::from_secs(1);
-        assert_eq!(all.wait(later), Duration::ZERO);
+        assert_eq!(all.turn(Mono(0) + Duration::from_secs(2)), Duration::ZERO);
     }
 
     #[test]

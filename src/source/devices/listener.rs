@@ -262,7 +262,6 @@ pub(crate) async fn accept_quic(
             }
         }
         let address = incoming.remote_address();
-        shared.pace().await;
         let now = mono_now();
         let pressed = shared.admission.borrow_mut().is_pressed(now);
         if pressed && !incoming.remote_address_validated() && incoming.may_retry() {
@@ -276,8 +275,12 @@ pub(crate) async fn accept_quic(
         match admitted {
             Ok(place) => {
                 let limit = shared.connect_timeout;
+                let turn = shared.admission.borrow_mut().turn(now);
                 let shared = shared.clone();
-                let accepted = Box::pin(quic::accept(incoming, limit));
+                let accepted = Box::pin(async move {
+                    sleep(turn).await;
+                    quic::accept(incoming, limit).await
+                });
                 spawn(connect(shared, address, place, accepted)).detach();
             }
             Err(refusal) => {
@@ -307,13 +310,15 @@ async fn accept_tcp(
                 continue;
             }
         };
-        shared.pace().await;
-        let admitted = shared.admission.borrow_mut().enter(mono_now(), address.ip());
+        let now = mono_now();
+        let admitted = shared.admission.borrow_mut().enter(now, address.ip());
         match admitted {
             Ok(place) => {
                 let limit = shared.connect_timeout;
+                let turn = shared.admission.borrow_mut().turn(now);
                 let tls = tls.as_ref().map(|tls| tls.current());
                 let accepted = Box::pin(async move {
+                    sleep(turn).await;
                     match tls {
                         Some(tls) => tcp::accept_tls(stream, tls, limit).await,
                         None => tcp::accept_plain(stream),

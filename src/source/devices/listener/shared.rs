@@ -96,17 +96,6 @@ impl Shared {
         }
     }
 
-    /// Waits until the next handshake may begin: those within share the thread with a crowd at the door.
-    pub(super) async fn pace(&self) {
-        loop {
-            let wait = self.admission.borrow().wait(mono_now());
-            if wait.is_zero() {
-                return;
-            }
-            sleep(wait).await;
-        }
-    }
-
     pub(super) fn with_claims(self, claims: Option<async_channel::Sender<Claim>>) -> Self {
         Self { claims, ..self }
     }
