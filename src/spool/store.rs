@@ -168,7 +168,7 @@ impl Store {
     fn start(&mut self, now: Mono) -> Result<Opened, SpoolError> {
         self.finish_quarantine();
         let loaded = if self.was_emptied()? {
-            Err(Fault::corrupt("the file is empty, and it was not always"))
+            Err(Fault::corrupt("the file is empty or cut short, and it was not always"))
         } else {
             self.load(now).and_then(|()| self.positions())
         };
@@ -200,14 +200,22 @@ impl Store {
         })
     }
 
-    /// Whether the file is there, empty and without a log, though epochs were given before: SQLite would take it for a new one.
-    /// (A file that is missing was removed by somebody, who knows.)
+    /// Whether the file is there, empty or almost, and without a log, though epochs were given before: SQLite would take it for a
+    /// new one. (A file that is missing was removed by somebody, who knows.)
     fn was_emptied(&mut self) -> Result<bool, SpoolError> {
-        if self.folder.size(FILE) != Some(0) || self.folder.size(LOG).is_some_and(|bytes| bytes > 0) {
+        if !self.is_cut_short() || self.has_log() {
             return Ok(false);
         }
         let epoch = (self.epochs)(0).map_err(SpoolError::Epoch)?;
         Ok(epoch >> 32 > 1)
+    }
+
+    fn is_cut_short(&self) -> bool {
+        self.folder.size(FILE).is_some_and(|bytes| bytes < schema::LEAST_FILE)
+    }
+
+    fn has_log(&self) -> bool {
+        self.folder.size(LOG).is_some_and(|bytes| bytes > 0)
     }
 
     /// Opens the file and reads its counters.
@@ -242,9 +250,9 @@ impl Store {
 
     /// A new connection to the file, able to be read by this code.
     fn connect(&mut self) -> Result<Connection, Fault> {
-        // SQLite takes an empty file for a new one and removes its log. It writes the file before the first log.
-        if self.folder.size(FILE) == Some(0) && self.folder.size(LOG).is_some_and(|bytes| bytes > 0) {
-            return Err(Fault::corrupt("the file is empty and its write-ahead log is not"));
+        // SQLite takes such a file for a new one and removes its log. It writes the file before the first log.
+        if self.is_cut_short() && self.has_log() {
+            return Err(Fault::corrupt("the file is empty or cut short, and its write-ahead log is not"));
         }
         let (conn, _) = schema::connect(&*self.folder, FILE, self.options.vfs.as_deref())?;
         schema::check_reader(&conn, &*self.folder)?;

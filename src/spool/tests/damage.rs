@@ -198,3 +198,31 @@ fn an_emptied_file_is_no_new_one() {
     let named: u64 = seen.losses.iter().map(|l| l.rows).sum();
     assert!(named >= 20 && seen.losses.iter().all(|l| !l.exact), "{:?}", seen.losses);
 }
+
+/// SQLite takes a file of fewer than 512 bytes for a new one, too. The fuzz target `spool` found it.
+#[test]
+fn a_file_cut_within_its_first_sector_is_no_new_one() {
+    for (len, logged) in
+        [1, 15, 16, 99, 100, 101, 511].into_iter().flat_map(|len| [(len, false), (len, true)])
+    {
+        let dir = TempDir::new();
+        let n = number();
+        let (mut store, _) = Store::open(options(&dir, vec![lane(Class::Fsync)]), epochs(&n), at(0)).unwrap();
+        put(&mut store, at(1), batch(0..20));
+        let log = std::fs::read(dir.path().join("buffer.db-wal")).unwrap();
+        store.close(at(2)).unwrap();
+        let file = dir.path().join("buffer.db");
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &bytes[..len]).unwrap();
+        if logged {
+            // Of a log that ends within its first frame, nothing counts.
+            std::fs::write(dir.path().join("buffer.db-wal"), &log[..1000]).unwrap();
+        }
+        let (mut store, opened) =
+            Store::open(options(&dir, vec![lane(Class::Fsync)]), epochs(&n), at(3)).unwrap();
+        assert_eq!(opened.quarantined.len(), 1, "{len} bytes, a log: {logged}");
+        let seen = drain(&mut store, at(4));
+        let named: u64 = seen.losses.iter().map(|l| l.rows).sum();
+        assert!(named >= 20 && seen.losses.iter().all(|l| !l.exact), "{len} bytes: {:?}", seen.losses);
+    }
+}
