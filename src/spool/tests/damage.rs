@@ -226,3 +226,32 @@ fn a_file_cut_within_its_first_sector_is_no_new_one() {
         assert!(named >= 20 && seen.losses.iter().all(|l| !l.exact), "{len} bytes: {:?}", seen.losses);
     }
 }
+
+/// A b-tree that shows fewer batches than are counted, seen by reads of which none is from the front to the end.
+#[test]
+fn batches_missing_from_a_tree_are_noticed_at_its_end() {
+    let dir = TempDir::new();
+    let (mut store, _) =
+        Store::open(options(&dir, vec![lane(Class::Fsync)]), epochs(&number()), at(0)).unwrap();
+    for i in 0..20 {
+        put(&mut store, at(i), batch_of("app", i..i + 1, 4000));
+    }
+    let conn = store.conn.as_ref().unwrap();
+    assert_eq!(conn.execute("DELETE FROM batch WHERE last_seq BETWEEN 4 AND 6", []).unwrap(), 3);
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let some = store.read(at(30), "data", after, 8_000).unwrap();
+        let Some(last) = some.last() else { break };
+        after = Some(last.id);
+        seen.extend(some);
+    }
+    let seen = decode(&seen);
+    assert_eq!(seen.numbers(), (0..20).filter(|n| !(3..6).contains(n)).collect::<Vec<_>>());
+    let losses: Vec<_> = seen.losses.iter().map(|l| (l.from, l.to, l.rows, l.exact)).collect();
+    assert_eq!(losses, [(4, 6, 3, true)]);
+    // Released and read from the middle: nothing is missing, and nothing is suspected.
+    store.release("data").unwrap();
+    store.read(at(31), "data", after, 8_000).unwrap();
+    assert_eq!(store.quarantined.len(), 1);
+}
