@@ -147,9 +147,15 @@ impl Store {
             lane.window.insert(n, Cost { bytes: head.cost(), rows: u64::from(head.rows) });
             lane.handed = lane.handed.max(n);
         }
-        // After a crash it must be known which bodies the centre may have seen.
-        let l = &self.lanes[lane];
-        if l.handed.min(l.meta.disk_n) > l.meta.handed
+        let l = &mut self.lanes[lane];
+        let rows = found.iter().map(|(head, _)| u64::from(head.rows)).sum();
+        if let Some((head, _)) = found.last() {
+            l.hand_out((head.epoch, head.last_seq), rows);
+        }
+        // After a crash it must be known which bodies the centre may have seen, and how far.
+        let disk_n = l.meta.disk_n;
+        let last = found.iter().rev().map(|(head, _)| head).find(|head| head.id.n() <= disk_n);
+        if l.must_note_handed(last.map(|head| (head.epoch, head.last_seq)))
             && let Err(fault) = self.transact(now, true, |_, _| Ok(()))
         {
             // Shipping matters more: at worst what was compacted after a crash is taken for a fork, and

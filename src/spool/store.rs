@@ -277,7 +277,8 @@ impl Store {
         for options in self.options.lanes.clone() {
             if self.lanes.iter().all(|l| *l.name() != options.name) {
                 let no = self.free_number().ok_or_else(|| SpoolError::Damaged("too many lanes".into()))?;
-                let meta = LaneMeta { no, next_n: 1, ..LaneMeta::default() };
+                let handed_to = Some((0, 0));
+                let meta = LaneMeta { no, next_n: 1, handed_to, ..LaneMeta::default() };
                 self.lanes.push(Lane::new(options, true, meta));
             }
         }
@@ -293,6 +294,9 @@ impl Store {
             if fresh || (lane.configured && renews) {
                 let epoch = (self.epochs)(0).map_err(SpoolError::Epoch)?;
                 self.lanes[i].meta.begin_era(epoch);
+            }
+            if fresh && self.lanes[i].handed_to.is_some() {
+                self.lanes[i].begin_handing();
             }
         }
         let begun = self.transact(now, true, |store, conn| {
@@ -473,6 +477,7 @@ impl Store {
             lane.set_volatile();
             if clean {
                 lane.meta.handed = lane.handed;
+                lane.meta.handed_to = lane.handed_to;
             } else {
                 lane.set_handed();
             }

@@ -15,11 +15,7 @@ use super::world::{self, Report};
 const SEEDS: u64 = 1_000;
 const THREADS: usize = 2;
 /// Seeds that fail, each with its reason; docs/simulation.md, "Open". They are run by `DTS_SIM_SEED` and by nothing else.
-const OPEN: [(u64, &str); 3] = [
-    (
-        362,
-        "a clone evicted what stood at the centre's mark and below it: nothing is left that tells the fork",
-    ),
+const OPEN: [(u64, &str); 2] = [
     (
         930,
         "failed fsyncs while a batch that is too large waits to be set aside: a fresh event is set aside with it",
