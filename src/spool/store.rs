@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::error::{Fault, SpoolError};
 use super::folder::{DiskFolder, Folder};
@@ -18,7 +18,7 @@ use super::options::{Class, LaneOptions, Options};
 use super::read::Tables;
 use super::schema::{self, FILE, LOG};
 use super::space::Space;
-use super::stored::MAX_LANES;
+use super::stored::{MAX_LANES, StoredId};
 use crate::event::Batch;
 use crate::planted::{self, Bug};
 use crate::runtime::Mono;
@@ -242,10 +242,28 @@ impl Store {
             lane.written = Some(found);
             self.lanes.push(lane);
         }
+        self.check_lanes(&conn)?;
         self.tables.forget_disk();
         self.tables.load(&conn, &self.lanes)?;
         self.conn = Some(conn);
         Ok(())
+    }
+
+    /// A damaged page may show fewer counters than there were, without an error: a lane that has batches has counters.
+    fn check_lanes(&self, conn: &Connection) -> Result<(), Fault> {
+        let mut from = i64::MIN;
+        loop {
+            let found: Option<i64> = conn
+                .prepare_cached("SELECT id FROM batch WHERE id >= ?1 ORDER BY id LIMIT 1")?
+                .query_row([from], |r| r.get(0))
+                .optional()?;
+            let Some(no) = found.map(|id| StoredId(id).lane()) else { return Ok(()) };
+            if self.lanes.iter().all(|l| l.meta.no != no) {
+                return Err(Fault::Corrupt(format!("lane number {no} has batches and no counters")));
+            }
+            let Some(next) = no.checked_add(1).filter(|no| *no <= MAX_LANES) else { return Ok(()) };
+            from = StoredId::new(next, 0).0;
+        }
     }
 
     /// A new connection to the file, able to be read by this code.

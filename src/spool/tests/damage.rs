@@ -255,3 +255,23 @@ fn batches_missing_from_a_tree_are_noticed_at_its_end() {
     store.read(at(31), "data", after, 8_000).unwrap();
     assert_eq!(store.quarantined.len(), 1);
 }
+
+/// As a damaged page may show it.
+#[test]
+fn batches_of_a_lane_without_counters_are_kept_and_their_numbers_not_given_again() {
+    let dir = TempDir::new();
+    let n = number();
+    let o = || options(&dir, vec![lane(Class::Fsync)]);
+    let (mut store, _) = Store::open(o(), epochs(&n), at(0)).unwrap();
+    put(&mut store, at(1), batch(0..20));
+    store.close(at(2)).unwrap();
+    let conn = rusqlite::Connection::open(dir.path().join("buffer.db")).unwrap();
+    assert_eq!(conn.execute("DELETE FROM meta WHERE key IN ('store', 'lane/data')", []).unwrap(), 2);
+    conn.close().unwrap();
+    let (mut store, opened) = Store::open(o(), epochs(&n), at(3)).unwrap();
+    assert_eq!(opened.quarantined.len(), 1);
+    put(&mut store, at(4), batch(20..21));
+    let seen = drain(&mut store, at(5));
+    assert_eq!(seen.numbers(), (0..21).collect::<Vec<_>>());
+    assert_ne!(seen.rows[0].0, seen.rows[20].0, "another epoch");
+}
