@@ -15,6 +15,8 @@ use crate::runtime::Mono;
 
 /// Batches that may be handed out before the counters must say so.
 const HANDED_AHEAD: u64 = 64;
+/// The same, rows: fewest and most.
+const HANDED_ROWS_AHEAD: (u64, u64) = (64, 65_536);
 
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -41,6 +43,10 @@ pub(super) struct Lane {
     pub settled: Vec<(u64, Position)>,
     /// Number of the last batch that was handed out; `meta` has a bound of it.
     pub handed: u64,
+    /// Stamped epoch and sequence number up to which rows were handed out; `meta` has a bound of it.
+    pub handed_to: Option<(u64, u64)>,
+    /// How far the bound is to be ahead, once something was handed out in this run. 0: nothing was.
+    pub handed_ahead: u64,
     /// Handed out and not acknowledged: batch number → cost.
     pub window: BTreeMap<u64, Cost>,
     /// Acknowledged, on disk, not yet deleted.
@@ -82,6 +88,8 @@ impl Lane {
             options,
             configured,
             handed: meta.handed,
+            handed_to: meta.handed_to,
+            handed_ahead: 0,
             meta,
             written: None,
             pending: Vec::new(),
@@ -150,6 +158,38 @@ impl Lane {
         if self.handed + HANDED_AHEAD / 2 > self.meta.handed {
             self.meta.handed = self.handed + HANDED_AHEAD;
         }
+        // While nothing is handed out the bound stands, however much is stored: a mark beyond it is another's.
+        let ahead = self.handed_ahead;
+        let Some(to) = self.handed_to.filter(|_| ahead > 0) else { return };
+        let bound = self.meta.handed_to.unwrap_or_default();
+        if self.meta.rank((to.0, to.1.saturating_add(ahead / 2))) >= self.meta.rank(bound) {
+            let issued = self.meta.issued_to();
+            let (stamped, seq) = if self.meta.rank(issued) > self.meta.rank(to) { issued } else { to };
+            self.meta.handed_to = Some((stamped, seq.saturating_add(ahead)));
+        }
+    }
+
+    /// The first rows of a new lane go out without a transaction of their own.
+    pub(super) fn begin_handing(&mut self) {
+        self.meta.handed_to = self.meta.era().map(|e| (e.stamped, HANDED_ROWS_AHEAD.0));
+    }
+
+    /// Rows are handed out up to (stamped epoch, sequence number) `to`.
+    pub(super) fn hand_out(&mut self, to: (u64, u64), rows: u64) {
+        // What an earlier release handed out is not known: perhaps all.
+        let known = self.handed_to.unwrap_or_else(|| self.meta.issued_to());
+        self.handed_to = Some(if self.meta.rank(to) > self.meta.rank(known) {
+            self.handed_ahead = rows.saturating_mul(2).clamp(HANDED_ROWS_AHEAD.0, HANDED_ROWS_AHEAD.1);
+            to
+        } else {
+            known
+        });
+    }
+
+    /// Whether rows on disk were handed out beyond the bound in the counters.
+    pub(super) fn must_note_handed(&self, on_disk_to: Option<(u64, u64)>) -> bool {
+        let beyond = |to| self.meta.handed_to.is_none_or(|b| self.meta.rank(to) > self.meta.rank(b));
+        self.handed.min(self.meta.disk_n) > self.meta.handed || on_disk_to.is_some_and(beyond)
     }
 
     /// Notes in the counters what of the last era is in memory only: what a power cut would lose.
@@ -167,6 +207,14 @@ impl Lane {
     pub(super) fn power_loss(&mut self) -> Option<Lost> {
         let meta = &mut self.meta;
         let (from, to) = (meta.volatile_from, meta.reserved);
+        // Rows in memory are handed out without a word in the counters.
+        if let (Some(era), Some(handed)) = (meta.era(), meta.handed_to)
+            && to > 0
+            && meta.rank((era.stamped, to)) > meta.rank(handed)
+        {
+            meta.handed_to = Some((era.stamped, to));
+            self.handed_to = meta.handed_to;
+        }
         meta.reserved = 0;
         meta.volatile_from = 0;
         let era = meta.eras.last_mut()?;

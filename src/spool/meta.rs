@@ -60,6 +60,10 @@ pub(super) struct LaneMeta {
     pub rows: u64,
     /// Number up to which batches may have been handed out, at most: their bodies must not change.
     pub handed: u64,
+    /// Stamped epoch and sequence number up to which rows may have been handed out, at most; all of earlier eras may have been,
+    /// nothing of later ones. `None`: not known (an earlier release wrote the file).
+    #[serde(default)]
+    pub handed_to: Option<(u64, u64)>,
     /// With `keep_acked`: number up to which batches are acknowledged and kept.
     pub acked_n: u64,
     pub kept_bytes: u64,
@@ -99,6 +103,17 @@ impl LaneMeta {
     /// What a stamped epoch is called outside.
     pub(super) fn outside(&self, stamped: u64) -> u64 {
         self.eras.iter().rev().find(|e| e.stamped == stamped).map_or(stamped, |e| e.epoch)
+    }
+
+    /// Puts (stamped epoch, sequence number) in order. Eras that are no longer listed come first.
+    pub(super) fn rank(&self, (stamped, seq): (u64, u64)) -> (usize, u64) {
+        (self.eras.iter().position(|e| e.stamped == stamped).map_or(0, |i| i + 1), seq)
+    }
+
+    /// The last number that was given: stamped epoch and sequence number.
+    pub(super) fn issued_to(&self) -> (u64, u64) {
+        let era = self.eras.iter().rev().find(|e| e.next_seq > 1);
+        era.map_or((0, 0), |e| (e.stamped, e.next_seq - 1))
     }
 
     /// Ends the era that goes on and begins `epoch` at sequence number 1.

@@ -147,9 +147,15 @@ impl Store {
             lane.window.insert(n, Cost { bytes: head.cost(), rows: u64::from(head.rows) });
             lane.handed = lane.handed.max(n);
         }
-        // After a crash it must be known which bodies the centre may have seen.
-        let l = &self.lanes[lane];
-        if l.handed.min(l.meta.disk_n) > l.meta.handed
+        let l = &mut self.lanes[lane];
+        let rows = found.iter().map(|(head, _)| u64::from(head.rows)).sum();
+        if let Some((head, _)) = found.last() {
+            l.hand_out((head.epoch, head.last_seq), rows);
+        }
+        // After a crash it must be known which bodies the centre may have seen, and how far.
+        let disk_n = l.meta.disk_n;
+        let last = found.iter().rev().map(|(head, _)| head).find(|head| head.id.n() <= disk_n);
+        if l.must_note_handed(last.map(|head| (head.epoch, head.last_seq)))
             && let Err(fault) = self.transact(now, true, |_, _| Ok(()))
         {
             // Shipping matters more: at worst what was compacted after a crash is taken for a fork, and
@@ -250,15 +256,30 @@ impl Store {
             batch.base = seq.min(head.first_seq);
             found.batches.push((head, batch));
         }
-        // The counters know of batches that the b-tree does not show: they were stored, and are lost.
-        if found.batches.is_empty() && after.is_none() && lane.unread() > 0 {
-            let name = lane.name();
-            return Err(Fault::Corrupt(format!(
-                "lane `{name}` should hold {} batches, none is found",
-                lane.unread()
-            )));
+        if !found.more {
+            self.check_end(conn, lane, after.map_or(0, StoredId::n), found.batches.len() as u64)?;
         }
         Ok(found)
+    }
+
+    /// The end of the lane on disk was reached, and `found` batches behind `after`. With those handed out before that may be
+    /// all that the counters know of; if it is not, they are counted, since the b-tree may not show some: they were stored, and
+    /// are lost.
+    fn check_end(&self, conn: &Connection, lane: &Lane, after: u64, found: u64) -> Result<(), Fault> {
+        let meta = &lane.meta;
+        let handed = lane.window.range(..=after.min(meta.disk_n)).count() as u64;
+        if found + handed >= lane.unread() {
+            return Ok(());
+        }
+        let (from, to) = lane.ids(meta.acked_n, MAX_NUMBER);
+        let there: i64 = conn
+            .prepare_cached("SELECT count(*) FROM batch WHERE id > ?1 AND id <= ?2")?
+            .query_row([from.0, to.0], |r| r.get(0))?;
+        if there as u64 >= meta.batches {
+            return Ok(());
+        }
+        let name = lane.name();
+        Err(Fault::Corrupt(format!("lane `{name}` should hold {} batches, {there} are found", meta.batches)))
     }
 
     fn read_memory(

@@ -119,7 +119,13 @@ impl Store {
         if seq >= era.next_seq {
             return Ok(false);
         }
-        let handed = self.lanes[lane].handed;
+        // Nor can what was never handed out be there, were it evicted since.
+        let l = &self.lanes[lane];
+        let never = |to| l.meta.rank((era.stamped, seq)) > l.meta.rank(to);
+        if seq > 0 && l.handed_to.is_some_and(never) {
+            return Ok(false);
+        }
+        let handed = l.handed;
         let (mut holds, mut unsent) = (None, false);
         self.walk_era(now, lane, era.stamped, |head| {
             if head.first_seq <= seq && seq <= head.last_seq {

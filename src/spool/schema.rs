@@ -11,6 +11,8 @@ use super::meta;
 pub(super) const FILE: &str = "buffer.db";
 /// SQLite's write-ahead log of it.
 pub(super) const LOG: &str = "buffer.db-wal";
+/// Bytes of a file that SQLite does not take for a new one, at least: its smallest page.
+pub(super) const LEAST_FILE: u64 = 512;
 /// The format that this code writes, and the newest that it reads.
 pub(super) const FORMAT: u64 = 1;
 /// The least format whose code may read what this code writes. Raised only when old code would

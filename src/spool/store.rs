@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::error::{Fault, SpoolError};
 use super::folder::{DiskFolder, Folder};
@@ -18,7 +18,7 @@ use super::options::{Class, LaneOptions, Options};
 use super::read::Tables;
 use super::schema::{self, FILE, LOG};
 use super::space::Space;
-use super::stored::MAX_LANES;
+use super::stored::{MAX_LANES, StoredId};
 use crate::event::Batch;
 use crate::planted::{self, Bug};
 use crate::runtime::Mono;
@@ -168,7 +168,7 @@ impl Store {
     fn start(&mut self, now: Mono) -> Result<Opened, SpoolError> {
         self.finish_quarantine();
         let loaded = if self.was_emptied()? {
-            Err(Fault::corrupt("the file is empty, and it was not always"))
+            Err(Fault::corrupt("the file is empty or cut short, and it was not always"))
         } else {
             self.load(now).and_then(|()| self.positions())
         };
@@ -200,14 +200,22 @@ impl Store {
         })
     }
 
-    /// Whether the file is there, empty and without a log, though epochs were given before: SQLite would take it for a new one.
-    /// (A file that is missing was removed by somebody, who knows.)
+    /// Whether the file is there, empty or almost, and without a log, though epochs were given before: SQLite would take it for a
+    /// new one. (A file that is missing was removed by somebody, who knows.)
     fn was_emptied(&mut self) -> Result<bool, SpoolError> {
-        if self.folder.size(FILE) != Some(0) || self.folder.size(LOG).is_some_and(|bytes| bytes > 0) {
+        if !self.is_cut_short() || self.has_log() {
             return Ok(false);
         }
         let epoch = (self.epochs)(0).map_err(SpoolError::Epoch)?;
         Ok(epoch >> 32 > 1)
+    }
+
+    fn is_cut_short(&self) -> bool {
+        self.folder.size(FILE).is_some_and(|bytes| bytes < schema::LEAST_FILE)
+    }
+
+    fn has_log(&self) -> bool {
+        self.folder.size(LOG).is_some_and(|bytes| bytes > 0)
     }
 
     /// Opens the file and reads its counters.
@@ -234,17 +242,35 @@ impl Store {
             lane.written = Some(found);
             self.lanes.push(lane);
         }
+        self.check_lanes(&conn)?;
         self.tables.forget_disk();
         self.tables.load(&conn, &self.lanes)?;
         self.conn = Some(conn);
         Ok(())
     }
 
+    /// A damaged page may show fewer counters than there were, without an error: a lane that has batches has counters.
+    fn check_lanes(&self, conn: &Connection) -> Result<(), Fault> {
+        let mut from = i64::MIN;
+        loop {
+            let found: Option<i64> = conn
+                .prepare_cached("SELECT id FROM batch WHERE id >= ?1 ORDER BY id LIMIT 1")?
+                .query_row([from], |r| r.get(0))
+                .optional()?;
+            let Some(no) = found.map(|id| StoredId(id).lane()) else { return Ok(()) };
+            if self.lanes.iter().all(|l| l.meta.no != no) {
+                return Err(Fault::Corrupt(format!("lane number {no} has batches and no counters")));
+            }
+            let Some(next) = no.checked_add(1).filter(|no| *no <= MAX_LANES) else { return Ok(()) };
+            from = StoredId::new(next, 0).0;
+        }
+    }
+
     /// A new connection to the file, able to be read by this code.
     fn connect(&mut self) -> Result<Connection, Fault> {
-        // SQLite takes an empty file for a new one and removes its log. It writes the file before the first log.
-        if self.folder.size(FILE) == Some(0) && self.folder.size(LOG).is_some_and(|bytes| bytes > 0) {
-            return Err(Fault::corrupt("the file is empty and its write-ahead log is not"));
+        // SQLite takes such a file for a new one and removes its log. It writes the file before the first log.
+        if self.is_cut_short() && self.has_log() {
+            return Err(Fault::corrupt("the file is empty or cut short, and its write-ahead log is not"));
         }
         let (conn, _) = schema::connect(&*self.folder, FILE, self.options.vfs.as_deref())?;
         schema::check_reader(&conn, &*self.folder)?;
@@ -269,7 +295,8 @@ impl Store {
         for options in self.options.lanes.clone() {
             if self.lanes.iter().all(|l| *l.name() != options.name) {
                 let no = self.free_number().ok_or_else(|| SpoolError::Damaged("too many lanes".into()))?;
-                let meta = LaneMeta { no, next_n: 1, ..LaneMeta::default() };
+                let handed_to = Some((0, 0));
+                let meta = LaneMeta { no, next_n: 1, handed_to, ..LaneMeta::default() };
                 self.lanes.push(Lane::new(options, true, meta));
             }
         }
@@ -285,6 +312,9 @@ impl Store {
             if fresh || (lane.configured && renews) {
                 let epoch = (self.epochs)(0).map_err(SpoolError::Epoch)?;
                 self.lanes[i].meta.begin_era(epoch);
+            }
+            if fresh && self.lanes[i].handed_to.is_some() {
+                self.lanes[i].begin_handing();
             }
         }
         let begun = self.transact(now, true, |store, conn| {
@@ -465,6 +495,7 @@ impl Store {
             lane.set_volatile();
             if clean {
                 lane.meta.handed = lane.handed;
+                lane.meta.handed_to = lane.handed_to;
             } else {
                 lane.set_handed();
             }

@@ -633,7 +633,11 @@ impl<'p> World<'p> {
             Fault::CentreRestart { .. } => self.centre.stop(),
             Fault::CentreRestored { ms, .. } => {
                 self.centre.die(&self.all.net);
-                disk::with(centre::DISK, |d| d.revive());
+                disk::with(centre::DISK, |d| {
+                    d.revive();
+                    // What is armed is the process's, not of who looks at the file now.
+                    (d.fail_writes, d.fail_syncs) = (0, 0);
+                });
                 self.inspect();
                 if let Some((_, image)) = self.centre.images.pop() {
                     disk::with(centre::DISK, |d| d.restore(&image));

@@ -116,10 +116,11 @@ impl Lane {
     }
 
     /// What a frame of `batch` says as its `base`. The one that was stored with it may be too low by now, and a
-    /// centre that lacks what was settled since would wait for it in vain.
+    /// centre that lacks what was settled since would wait for it in vain. It may be too high as well: the spool no longer holds a
+    /// batch that was set aside, and parts of it are still to come.
     pub(super) fn base(&self, batch: &StoredBatch) -> u64 {
         let first = self.open.range((batch.epoch, 0)..).next().filter(|(epoch, _)| *epoch == batch.epoch);
-        first.map_or(batch.first_seq, |(_, seq)| *seq).max(batch.base)
+        first.map_or(batch.base, |(_, seq)| *seq)
     }
 
     pub(super) fn take(&mut self) -> Option<Waiting> {

@@ -82,6 +82,52 @@ fn a_mark_over_what_was_never_handed_out_is_a_fork() {
     assert_eq!(drain(&mut store, at(42)).rows.len(), 10);
 }
 
+/// A copy of this buffer wrote on under the same numbers, and here all up to the mark was evicted: what is left says nothing of
+/// it, but how far rows were handed out does. Before, what was acknowledged here was taken for delivered (seed 362).
+#[test]
+fn a_mark_over_what_was_evicted_and_never_handed_out_is_a_fork() {
+    let dir = TempDir::new();
+    let n = number();
+    let small = || LaneOptions { policy: Policy::DropOldest, max_bytes: 400_000, ..lane(Class::Fsync) };
+    let (mut store, _) = Store::open(options(&dir, vec![small()]), epochs(&n), at(0)).unwrap();
+    let ten = |store: &mut Store, i: u64| put(store, at(i), batch_of("app", i * 10..i * 10 + 10, 400));
+    (0..10).for_each(|i| ten(&mut store, i));
+    let epoch = read_all(&mut store, at(20), "data")[0].epoch;
+    store.sync(at(21)).unwrap();
+    ten(&mut store, 10);
+    // The image.
+    let dir = dir.crash();
+    let (mut store, _) = Store::open(options(&dir, vec![small()]), epochs(&n), at(30)).unwrap();
+    (11..140).for_each(|i| ten(&mut store, i));
+    let again = dir.crash();
+    let look = |store: &mut Store, mark| {
+        store.reconcile(at(600), "data", &view(&[(epoch, mark, 0)], 1)).unwrap().forked.len()
+    };
+    assert_eq!(look(&mut store, 100), 0, "what stood in the image");
+    drop(store);
+    // The other copy went on. This one's process may have been killed since.
+    let (mut store, _) = Store::open(options(&again, vec![small()]), epochs(&n), at(550)).unwrap();
+    assert_eq!(look(&mut store, 400), 1);
+    let rows = drain(&mut store, at(601)).rows;
+    assert!(rows.iter().all(|r| r.0 != epoch && r.1 > 400), "{:?} goes out under a new one", rows.first());
+}
+
+/// Of a buffer that says nothing of how far it was handed out (an earlier release wrote it) every number may have been.
+#[test]
+fn a_mark_is_believed_where_it_is_not_known_what_was_handed_out() {
+    let dir = TempDir::new();
+    let n = number();
+    let (mut store, b) = filled(&dir, &n, lane(Class::Fsync));
+    ack_all(&mut store, at(31), "data", &b);
+    store.lanes[0].meta.handed_to = None;
+    store.lanes[0].handed_to = None;
+    put(&mut store, at(32), batch(20..21));
+    let again = dir.crash();
+    let (mut store, _) = Store::open(options(&again, vec![lane(Class::Fsync)]), epochs(&n), at(40)).unwrap();
+    let done = store.reconcile(at(41), "data", &view(&[(b[0].epoch, 20, 0)], 1)).unwrap();
+    assert_eq!(done.forked.len(), 0);
+}
+
 /// A centre that takes less than a batch gets it in parts, and its mark has a part's crc: it is compared all the same. Before,
 /// what a cloned image held was taken for delivered there.
 #[test]
