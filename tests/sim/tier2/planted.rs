@@ -42,8 +42,8 @@ macro_rules! planted {
 }
 
 planted! {
-    stay_on_the_old_socket: ForgetRebind = 0;
+    stay_on_the_old_socket: ForgetRebind = 52;
     never_try_quic_again: NeverProbe = 0;
     switch_without_draining: SwitchUndrained = 0;
-    overlook_a_dead_link: OverlookStall = 0;
+    overlook_a_dead_link: OverlookStall = 45;
 }
