@@ -33,9 +33,10 @@ impl Live {
 
     fn with_dsn(dir: &Dir, dsn: &str, name: &str, more: &str) -> Self {
         let out = dir.join(&format!("{name}.ndjson"));
+        let often = if more.contains("checkpoint_interval") { "" } else { "  checkpoint_interval: 50ms\n" };
         let yaml = format!(
-            "source:\n  type: mysql-binlog\n  name: dump\n  dsn: \"{dsn}\"\n  server_id: 1001\n  heartbeat: 500ms\n  \
-             checkpoint_interval: 50ms\n{more}sink:\n  type: file\n  path: {}\n",
+            "source:\n  type: mysql-binlog\n  name: dump\n  dsn: \"{dsn}\"\n  server_id: 1001\n  heartbeat: 500ms\n\
+             {often}{more}sink:\n  type: file\n  path: {}\n",
             out.display()
         );
         let node = Node::new(dir, name, &yaml).ready_when("reading from");
@@ -393,6 +394,30 @@ fn changes_that_no_row_tells_stop_the_source() {
     server.sql("use t; insert into end values (2)");
     live.reaches(2);
     live.node.stop();
+}
+
+/// Where everything begins is durable before anything is handed on.
+#[test]
+fn a_kill_before_the_first_checkpoint_loses_nothing() {
+    for (flavour, options) in [("mysql97", GTID), ("mariadb118", MARIADB)] {
+        if !require(flavour) {
+            return;
+        }
+        let dir = Dir::new("first");
+        let server = Mysql::start(&dir, flavour, options);
+        server.sql(TABLES);
+        let mut live = Live::new(&dir, &server, "first", "  checkpoint_interval: 1h\n");
+        live.node.start();
+        server.sql("use t; insert into end values (1)");
+        live.reaches(1);
+        live.node.kill();
+        server.sql("use t; insert into end values (2)");
+        live.node.start();
+        server.sql("use t; insert into end values (3)");
+        live.reaches(3);
+        live.node.stop();
+        assert_eq!(distinct(&live.rows()).len(), 3, "{flavour}");
+    }
 }
 
 #[test]

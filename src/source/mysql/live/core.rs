@@ -470,7 +470,7 @@ impl Core {
         mark
     }
 
-    fn push_mark(&mut self, now: Mono) {
+    pub(super) fn push_mark(&mut self, now: Mono) {
         let mark = self.take_mark();
         self.last_mark = Some(now);
         self.out.push_back(Out::Mark(mark));

@@ -39,6 +39,8 @@ enum Keep {
     /// Number of the first, and the entries.
     Schemas(u64, Vec<String>),
     Position(Checkpoint),
+    /// Where everything begins; said when it is durable.
+    First(Checkpoint, Sender<()>),
     /// Nothing: the next start begins anew.
     Nothing,
 }
@@ -198,7 +200,7 @@ pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop
     let reached = runtime::spawn(follow_receipts(waiting, progress.clone()));
     let saver = runtime::spawn(save(progress.clone(), keep.clone(), interval, name.clone()));
     progress.borrow_mut().ends = mode == Snapshots::Only;
-    let taken = take(&outlet, &stop, &messages, &receipts, &keep, &progress, schemas).await;
+    let taken = take(&outlet, &stop, &messages, &receipts, &keep, &progress, schemas, !is_resumed).await;
     // The thread ends when nobody takes what it has.
     messages.close();
     drop((waker, receipts));
@@ -257,6 +259,7 @@ async fn take(
     keep: &Sender<Keep>,
     progress: &Rc<RefCell<Progress>>,
     mut schemas: u64,
+    mut is_new: bool,
 ) -> Result<(), SourceError> {
     loop {
         let Some(message) = stop.or(messages.recv()).await else { return Ok(()) };
@@ -274,6 +277,19 @@ async fn take(
                 let first = schemas;
                 schemas += bodies.len() as u64;
                 keep.send(Keep::Schemas(first, bodies)).await.is_ok()
+            }
+            // Nothing is handed on before it is durable where that began: a restart would begin behind it.
+            Message::Out(Out::Mark(mark)) if is_new => {
+                is_new = false;
+                progress.borrow_mut().reach(mark);
+                let (done, saved) = async_channel::bounded(1);
+                let first = progress.borrow_mut().take();
+                match first {
+                    Some(first) => {
+                        keep.send(Keep::First(first, done)).await.is_ok() && saved.recv().await.is_ok()
+                    }
+                    None => true,
+                }
             }
             Message::Out(Out::Mark(mark)) => receipts.send((None, Some(Reached::Mark(mark)))).await.is_ok(),
             Message::Out(Out::Batch(batch, mark)) => {
@@ -379,6 +395,14 @@ fn keeper(mut store: Store) -> (Sender<Keep>, Receiver<Result<(), String>>) {
             result = match keep {
                 Keep::Schemas(first, entries) => store.append(first, &entries),
                 Keep::Position(checkpoint) => store.save(&checkpoint),
+                Keep::First(checkpoint, done) => {
+                    let saved = store.save(&checkpoint);
+                    // Else it is dropped, which says enough.
+                    if saved.is_ok() {
+                        done.send_blocking(()).ok();
+                    }
+                    saved
+                }
                 Keep::Nothing => store.reset(),
             };
             if result.is_err() {

@@ -176,6 +176,7 @@ impl Thread {
             let pos = status.text(0, "position").parse().unwrap_or(u64::MAX);
             core.learn(entries, status.text(0, "file"), pos);
         }
+        core.push_mark(mono_now());
         drop(core);
         self.has_begun = true;
         Ok(())
