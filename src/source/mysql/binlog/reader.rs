@@ -712,7 +712,9 @@ impl Reader {
         let length = header.length as usize;
         if RowsKind::of(header.event_type).is_some_and(|(_, _, compressed)| !compressed) {
             self.fill_inner(HEAD_MAX.min(length))?;
-            let here = self.inner.data().get(HEADER_BYTES..).unwrap_or_default();
+            // What stands behind the event is not its head.
+            let end = length.min(self.inner.len());
+            let here = self.inner.data().get(HEADER_BYTES..end).unwrap_or_default();
             let mut images = here;
             let ends_statement = self.decoder.rows_head(&mut images, header.event_type)?.ends_statement();
             let head = here.get(..here.len() - images.len()).unwrap_or_default().to_vec();
