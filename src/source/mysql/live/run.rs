@@ -65,6 +65,8 @@ struct Progress {
     kept_s: u64,
     /// Nothing more had come from the server.
     is_current: bool,
+    /// Where everything begins is not stored yet.
+    is_new: bool,
     refused: Option<Refused>,
 }
 
@@ -200,7 +202,8 @@ pub(super) async fn run(config: Config, name: String, outlet: Outlet, stop: Stop
     let reached = runtime::spawn(follow_receipts(waiting, progress.clone()));
     let saver = runtime::spawn(save(progress.clone(), keep.clone(), interval, name.clone()));
     progress.borrow_mut().ends = mode == Snapshots::Only;
-    let taken = take(&outlet, &stop, &messages, &receipts, &keep, &progress, schemas, !is_resumed).await;
+    progress.borrow_mut().is_new = !is_resumed;
+    let taken = take(&outlet, &stop, &messages, &receipts, &keep, &progress, schemas).await;
     // The thread ends when nobody takes what it has.
     messages.close();
     drop((waker, receipts));
@@ -259,7 +262,6 @@ async fn take(
     keep: &Sender<Keep>,
     progress: &Rc<RefCell<Progress>>,
     mut schemas: u64,
-    mut is_new: bool,
 ) -> Result<(), SourceError> {
     loop {
         let Some(message) = stop.or(messages.recv()).await else { return Ok(()) };
@@ -279,8 +281,8 @@ async fn take(
                 keep.send(Keep::Schemas(first, bodies)).await.is_ok()
             }
             // Nothing is handed on before it is durable where that began: a restart would begin behind it.
-            Message::Out(Out::Mark(mark)) if is_new => {
-                is_new = false;
+            Message::Out(Out::Mark(mark)) if progress.borrow().is_new => {
+                progress.borrow_mut().is_new = false;
                 progress.borrow_mut().reach(mark);
                 let (done, saved) = async_channel::bounded(1);
                 let first = progress.borrow_mut().take();
